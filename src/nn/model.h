@@ -1,0 +1,114 @@
+/*
+ * A model: a chain of layers over one flat block of floats.
+ *
+ * The block has two parts, P trained parameters followed by Q other state (batch-norm running
+ * statistics): vec[0..P) and vec[P..P+Q). The optimiser is one loop over the first part, a network
+ * message or a checkpoint is the whole block.
+ *
+ * One alphabet for the whole tree: B batch, D inputs, O outputs, C channels, H W height width,
+ * K kernel, N samples, P parameters, R ranks, S stages, M micro-batches. Gradients are dX.
+ *
+ * Intended usage:
+ *     dml_model_load("cifar-cnn", dirs, &m, &err);
+ *     float *vec = dml_mem_floats(dml_model_n_vec(m));
+ *     dml_model_init(m, vec, seed);
+ *     (a trainer does the rest: nn/trainer.h)
+ *
+ * Model files are for students to read and write:
+ *     # LeNet's grandchild
+ *     name  cifar-cnn
+ *     input 3 32 32
+ *     conv 6 kernel 5
+ *     relu
+ *     max-pool 2
+ *     …
+ *     linear 10
+ *     loss cross-entropy
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+
+struct dml_err;
+struct dml_model;
+
+#define DML_MODEL_TEXT_MAX 65536        /* bytes of a model file */
+#define DML_MODEL_LAYERS_MAX 1024
+#define DML_MODEL_PARAMS_MAX (1u << 28) /* 1 GiB of float32 */
+#define DML_MODEL_BATCH_MAX 65536
+
+enum dml_model_loss { DML_LOSS_CROSS_ENTROPY, DML_LOSS_MSE };
+
+/* Parses the text of a model file; `file` is for messages. Never crashes on any bytes.
+ * Errors: -EINVAL with file, line, what was found, what is allowed (shapes on both sides). */
+int dml_model_parse(const char *text, size_t len, const char *file, struct dml_model **ret,
+                    struct dml_err *err);
+
+/*
+ * `name` is a path (when it has a '/') or a shipped model's name, looked up as NAME.model in
+ * `dirs` (NULL-terminated list). An unknown name is answered with the nearest known one.
+ */
+int dml_model_load(const char *name, const char *const *dirs, struct dml_model **ret,
+                   struct dml_err *err);
+struct dml_model *dml_model_free(struct dml_model *m);
+DML_MEM_CLEANUP(struct dml_model, dml_model_free);
+
+const char *dml_model_name(const struct dml_model *m);
+const char *dml_model_text(const struct dml_model *m); /* as parsed; NUL-terminated */
+size_t dml_model_n_params(const struct dml_model *m);  /* P */
+size_t dml_model_n_state(const struct dml_model *m);   /* Q */
+static inline size_t dml_model_n_vec(const struct dml_model *m)
+{
+    return dml_model_n_params(m) + dml_model_n_state(m);
+}
+size_t dml_model_n_inputs(const struct dml_model *m); /* D */
+void dml_model_input_shape(const struct dml_model *m, uint32_t *ret_c, uint32_t *ret_h,
+                           uint32_t *ret_w);
+size_t dml_model_n_outputs(const struct dml_model *m); /* O */
+enum dml_model_loss dml_model_loss(const struct dml_model *m);
+size_t dml_model_n_layers(const struct dml_model *m);
+
+/* "conv 6 kernel 5   3×32×32 → 6×28×28   456 parameters": one line per layer, for people. */
+int dml_model_print(const struct dml_model *m, char **ret_text);
+
+/*
+ * Whether `m` fits data of that shape and number of classes (0: regression).
+ * Returns 0 or -EINVAL with both shapes in err.
+ */
+int dml_model_check_data(const struct dml_model *m, uint32_t c, uint32_t h, uint32_t w,
+                         uint32_t n_classes, struct dml_err *err);
+
+/*
+ * vec: [P+Q]. Weights and biases of conv and linear ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), which is
+ * what PyTorch's defaults (kaiming_uniform with a = sqrt(5)) amount to.
+ */
+void dml_model_init(const struct dml_model *m, float *vec, uint64_t seed);
+
+/*
+ * One pass over B samples with a workspace of dml_model_workspace(m, B) floats, which holds what
+ * backward needs. No allocation. Thread-safe with a workspace each.
+ *   vec  [P+Q] (state is written when training)    x [B][D]    y [B][O] logits or predictions
+ */
+size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training);
+void dml_model_forward(const struct dml_model *m, const float *vec, float *io_state, const float *x,
+                       size_t batch, bool training, float *workspace, float *y);
+
+/*
+ * After a forward with training = true and the same arguments. Adds to io_grad [P]; dy [B][O] is
+ * overwritten. dx [B][D] or NULL when nobody needs it.
+ */
+void dml_model_backward(const struct dml_model *m, const float *vec, const float *x, float *dy,
+                        size_t batch, float *workspace, float *io_grad, float *dx);
+
+/*
+ * Loss over B samples and its gradient: *ret_loss is the SUM over samples, dy [B][O] the gradient
+ * of (sum / divisor), so that slices of one minibatch add up. dy may be NULL.
+ * correct: number of samples whose largest output is the label (0 for regression).
+ */
+void dml_model_loss_grad(const struct dml_model *m, const float *y, const int32_t *labels,
+                         const float *targets, size_t batch, double divisor, double *ret_loss,
+                         size_t *ret_correct, float *dy);

@@ -1,0 +1,45 @@
+/* Optimisers and learning-rate schedules: one loop over the flat block of parameters. */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/opt.h"
+
+enum dml_optim_kind { DML_OPTIM_SGD, DML_OPTIM_ADAM, DML_OPTIM_ADAMW };
+enum dml_optim_schedule { DML_SCHEDULE_CONSTANT, DML_SCHEDULE_STEP, DML_SCHEDULE_COSINE };
+
+/* Section [train] of a test case. Epochs are counted over the whole run. */
+struct dml_train_options {
+    uint64_t rounds, local_epochs, batch_size;
+    int optimizer;     /* enum dml_optim_kind */
+    double learning_rate, momentum, weight_decay;
+    double beta1, beta2, epsilon;
+    int schedule;      /* enum dml_optim_schedule */
+    uint64_t step_epochs; /* step: every so many epochs … */
+    double step_factor;   /* … the rate is multiplied by this */
+    double final_rate;    /* cosine: rate at the end, as a fraction of learning_rate */
+    uint64_t seed;
+    uint64_t eval_every;  /* evaluate the global model every so many rounds; the last one always */
+};
+
+extern const struct dml_opt dml_train_opts[];
+
+/* Learning rate at `epoch` (fractional, from 0) of `n_epochs`. */
+double dml_optim_rate(const struct dml_train_options *o, double epoch, double n_epochs);
+
+struct dml_optim;
+
+/* n: P. Owner: caller, dml_optim_free(). NULL when out of memory. */
+struct dml_optim *dml_optim_new(const struct dml_train_options *o, size_t n);
+struct dml_optim *dml_optim_free(struct dml_optim *optim);
+
+/* Forgets momentum and moments. */
+void dml_optim_reset(struct dml_optim *optim);
+
+/*
+ * One step: io_params [n] changed by the gradient grad [n] of the mean loss.
+ * Source: SGD with momentum as in Sutskever et al. 2013 in PyTorch's form (v = m v + g; w -= lr v);
+ * Adam, Kingma & Ba 2015; AdamW, Loshchilov & Hutter 2019.
+ */
+void dml_optim_step(struct dml_optim *optim, double rate, float *io_params, const float *grad);

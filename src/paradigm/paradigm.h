@@ -1,0 +1,53 @@
+/*
+ * A paradigm is a way to train one test case on several ranks. Master half and worker half sit in
+ * one file as straight-line blocking code over comm; the same file runs as threads in a test and
+ * over gRPC between machines.
+ */
+#pragma once
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "conf/testcase.h"
+#include "data/shard.h"
+#include "nn/trainer.h"
+#include "report/event.h"
+#include "rpc/comm.h"
+
+/* What the flow has prepared for one rank. Everything borrowed, except vec. */
+struct dml_task {
+    const struct dml_testcase *tc;
+    const struct dml_model *model;
+    struct dml_comm *comm;
+    struct dml_trainer_cpu cpu;       /* what this rank may use for training */
+    const atomic_bool *cancel;
+    const char *cache_dir;            /* worker: where shards are kept; NULL: not at all */
+    uint64_t cache_max;               /* bytes */
+    const char *data_dir;             /* worker: own data for placement = local; NULL: as configured */
+
+    /* Rank 0 only. */
+    const struct dml_dataset *train, *test;
+    const struct dml_shards *shards;  /* [nodes] */
+    struct dml_events *events;
+    const struct dml_event_run *run;
+    /* Id and health of a rank, for the records; may be NULL. */
+    void (*describe)(void *arg, uint32_t rank, struct dml_round_worker *io_worker);
+    void *describe_arg;
+
+    /* Results on rank 0. */
+    float *vec;                       /* [P+Q]: in: initial, out: trained */
+    struct dml_run_totals totals;
+};
+
+struct dml_paradigm {
+    const char *name, *summary;
+    bool takes_strategy;
+    int (*master)(struct dml_task *task, struct dml_err *err);
+    int (*worker)(struct dml_task *task, struct dml_err *err);
+};
+
+/* By enum dml_paradigm_kind. */
+const struct dml_paradigm *dml_paradigm_get(int kind);
+
+extern const struct dml_paradigm dml_paradigm_standalone;
+extern const struct dml_paradigm dml_paradigm_federated;

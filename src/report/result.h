@@ -1,0 +1,80 @@
+/*
+ * Results of an experiment: test cases, their runs, their rounds; the source paper's table.
+ *
+ * T total training time, W mean of the nodes' work times, O = T - W, W% = W/T, O% = O/T,
+ * S = T(base case)/T(case), accuracy; means over the repeats with sample standard deviations.
+ * The base case is the first one.
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdio.h>
+
+#include "report/event.h"
+
+struct dml_err;
+
+struct dml_result_run {
+    unsigned repeat;              /* 0-based */
+    bool failed;
+    char *error;                  /* own; NULL when it did not fail */
+    struct dml_run_totals totals;
+    struct dml_round *rounds;     /* own; workers arrays own too; strategy/paradigm NULL */
+    size_t n_rounds;
+};
+
+struct dml_result_case {
+    char *label, *paradigm, *strategy, *model, *dataset;
+    unsigned nodes;
+    double cores;
+    struct dml_result_run *runs;
+    size_t n_runs;
+};
+
+struct dml_results {
+    char *name;                   /* of the experiment */
+    char *started;                /* wall time, for people */
+    struct dml_result_case *cases;
+    size_t n_cases;
+};
+
+/* A case's means over its runs that did not fail. */
+struct dml_result_summary {
+    size_t n_runs, n_failed;
+    double t_s, w_s, o_s, w_share, o_share, speedup, accuracy, loss;
+    double t_s_sd, w_s_sd, o_s_sd, w_share_sd, o_share_sd, speedup_sd, accuracy_sd, loss_sd;
+};
+
+struct dml_results *dml_results_new(const char *name);
+struct dml_results *dml_results_free(struct dml_results *r);
+DML_MEM_CLEANUP(struct dml_results, dml_results_free);
+
+/* A dml_event_fn (arg: the results): records rounds, ends and failures of runs. */
+void dml_results_listen(void *arg, enum dml_event_kind kind, const char *json,
+                        const struct dml_event_run *run, const struct dml_round *round,
+                        const struct dml_run_totals *totals);
+
+void dml_results_summary(const struct dml_results *r, size_t i_case,
+                         struct dml_result_summary *ret);
+
+/*
+ * O and W against nodes, each fitted by a line over the cases: the node count where O exceeds W.
+ * Returns 0, or -EDOM when the cases do not say (fewer than two node counts, lines that never meet).
+ */
+int dml_results_break_even(const struct dml_results *r, double *ret_nodes);
+
+/* The table, for a terminal of any width; with --json the array of objects of ARCHITECTURE. */
+void dml_results_print_table(const struct dml_results *r, FILE *f);
+int dml_results_to_json(const struct dml_results *r, char **ret_json);
+int dml_results_from_json(const char *json, size_t len, const char *file, struct dml_results **ret,
+                          struct dml_err *err);
+
+/* Writes NAME.json and NAME.csv (one row per run and round) into dir, atomically. *ret_path: path
+ * of the JSON, own string. */
+int dml_results_save(const struct dml_results *r, const char *dir, char **ret_path,
+                     struct dml_err *err);
+int dml_results_load(const char *path, struct dml_results **ret, struct dml_err *err);
+
+/* The newest *.json of dir, own string. -ENOENT when there is none. */
+int dml_results_newest(const char *dir, char **ret_path, struct dml_err *err);

@@ -1,0 +1,93 @@
+/*
+ * Ranks that exchange messages: the only thing a paradigm knows of a cluster.
+ *
+ * Rank 0 is the master, ranks 1 … R-1 are workers. A message has a kind, a sequence number (round
+ * or step), a few numbers and an optional body of bytes (parameters, a shard). Implementations:
+ * comm_local (threads of one process), comm_grpc (machines).
+ *
+ * Peers come and go: what happens to a rank arrives in band, in order with its messages, as the
+ * pseudo-messages DML_COMM_JOINED and DML_COMM_LOST. A worker sees only rank 0's.
+ *
+ * Threads: one thread uses a comm, except dml_comm_cancel().
+ */
+#pragma once
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/clock.h"
+
+#define DML_COMM_META_MAX 16
+#define DML_COMM_ANY UINT32_MAX
+#define DML_COMM_BODY_MAX (UINT64_C(2) << 30) /* bytes */
+#define DML_COMM_RANKS_MAX 256
+
+/* Kinds from DML_COMM_USER on belong to the paradigms. */
+enum dml_comm_kind {
+    DML_COMM_JOINED = 1, /* rank `from` is there (again), with nothing in its queues */
+    DML_COMM_LOST = 2,   /* rank `from` is gone; its unsent and unread messages are dropped */
+    DML_COMM_USER = 16,
+};
+
+struct dml_comm_msg {
+    uint32_t from;
+    uint32_t kind;
+    uint64_t seq;
+    uint32_t n_meta;
+    double meta[DML_COMM_META_MAX]; /* counts up to 2^53 are exact */
+    struct dml_buf *body;           /* or NULL */
+};
+
+struct dml_comm_stats {
+    uint64_t sent_bytes, received_bytes; /* bodies and headers, this run */
+};
+
+struct dml_comm;
+
+struct dml_comm_ops {
+    int (*send)(struct dml_comm *c, uint32_t to, const struct dml_comm_msg *msg);
+    int (*recv)(struct dml_comm *c, uint32_t from, uint64_t deadline_us, struct dml_comm_msg *ret);
+    bool (*alive)(struct dml_comm *c, uint32_t rank);
+    void (*stats)(struct dml_comm *c, struct dml_comm_stats *ret);
+    void (*cancel)(struct dml_comm *c);
+    void (*free)(struct dml_comm *c);
+};
+
+/* Embedded first in every implementation. */
+struct dml_comm {
+    const struct dml_comm_ops *ops;
+    uint32_t rank, size; /* size: R, the master included */
+};
+
+/*
+ * Queues msg for rank `to` and returns; takes a reference of msg->body, which must not be written
+ * to until dml_buf_is_sole() again.
+ * Returns 0, -EPIPE (rank is gone; a LOST message was or will be received), -EMSGSIZE, -ECANCELED,
+ * -ENOMEM.
+ */
+int dml_comm_send(struct dml_comm *c, uint32_t to, const struct dml_comm_msg *msg);
+
+/*
+ * The next message from `from`, or from anybody with DML_COMM_ANY (fair over ranks).
+ * Owner: the caller gets a reference of ret->body.
+ * Returns 0, -ETIMEDOUT, -ECANCELED; -EPIPE only when `from` is one rank that is gone and whose
+ * LOST message was already received, or on a worker when the master is gone.
+ * Blocks: until deadline_us (dml_clock_now_us() scale; DML_CLOCK_NEVER).
+ */
+int dml_comm_recv(struct dml_comm *c, uint32_t from, uint64_t deadline_us,
+                  struct dml_comm_msg *ret);
+
+/* Sends to every living rank but the own. Returns the number of ranks it was queued for. */
+unsigned dml_comm_bcast(struct dml_comm *c, const struct dml_comm_msg *msg);
+
+bool dml_comm_alive(struct dml_comm *c, uint32_t rank);
+void dml_comm_stats(struct dml_comm *c, struct dml_comm_stats *ret);
+
+/* From any thread: every call now and later returns -ECANCELED. */
+void dml_comm_cancel(struct dml_comm *c);
+
+/* NULL is fine. Returns NULL. */
+struct dml_comm *dml_comm_free(struct dml_comm *c);
+DML_MEM_CLEANUP(struct dml_comm, dml_comm_free);
