@@ -71,7 +71,8 @@ struct dml_testcases {
 /*
  * Reads FILE and FILE.d / *.conf, checks every key against the tables, expands the matrix (row-major
  * in the order of the keys in the file) and checks each case as a whole.
- * plugin_dir: where strategies are.
+ * plugin_dir: where strategies are. NULL: the section [strategy] is not looked at (plugin and
+ * strategy_options stay NULL); a worker takes its order so, because only rank 0 aggregates.
  * Returns 0, -EINVAL (err: file, line, the offending word, the nearest right one), errno of reading.
  * Owner: caller, dml_testcases_free().
  */

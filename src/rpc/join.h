@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdint.h>
 
 #include "base/mem.h"
@@ -28,6 +29,10 @@ struct dml_join_options {
     /* Called on the heartbeat thread. */
     void (*health)(void *arg, struct dml_health *ret);
     void *arg;
+    /* Set to true, from the poller thread, as soon as a run in progress ends from outside (the
+     * master's stop, a broken connection, dml_join_cancel()), so that a trainer in the middle of
+     * an epoch notices too. The caller sets it back. NULL: not wanted. */
+    atomic_bool *interrupt;
 };
 
 /* Starts the poller thread. Blocks no signals itself: the program must have blocked them. */
