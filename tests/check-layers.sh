@@ -38,7 +38,7 @@ ctl       base data nn strategy rpc report conf paradigm run
 '
 
 # Foreign headers and the files that may include them. A trailing * matches any rest.
-# jansson: JSON is written and read in report/ and printed by dmlctl. zlib: gzipped IDX files.
+# jansson: JSON is written and read in report/, printed by dmlctl and base/log.c. zlib: gzipped files.
 # openssl: SHA-256 of files and of cached shards.
 DOORS='
 <grpc/*                 rpc/channel.c rpc/server.c rpc/comm_grpc.c
@@ -49,8 +49,8 @@ DOORS='
 <systemd/sd-journal.h>  base/log.c report/*
 <systemd/sd-daemon.h>   master/main.c worker/main.c
 <systemd/sd-id128.h>    report/*
-<jansson.h>             report/* ctl/*
-<zlib.h>                data/*
+<jansson.h>             base/log.c report/* ctl/*
+<zlib.h>                base/fileio.c
 <openssl/*              base/fileio.c data/*
 '
 
