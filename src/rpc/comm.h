@@ -6,12 +6,14 @@
  * comm_local (threads of one process), comm_grpc (machines).
  *
  * Peers come and go: what happens to a rank arrives in band, in order with its messages, as the
- * pseudo-messages DML_COMM_JOINED and DML_COMM_LOST. A worker sees only rank 0's.
+ * pseudo-messages DML_COMM_JOINED and DML_COMM_LOST. Only rank 0 gets them; a worker's calls return
+ * -EPIPE once the master is gone.
  *
  * Threads: one thread uses a comm, except dml_comm_cancel().
  */
 #pragma once
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -27,7 +29,8 @@
 /* Kinds from DML_COMM_USER on belong to the paradigms. */
 enum dml_comm_kind {
     DML_COMM_JOINED = 1, /* rank `from` is there (again), with nothing in its queues */
-    DML_COMM_LOST = 2,   /* rank `from` is gone; its unsent and unread messages are dropped */
+    DML_COMM_LOST = 2,   /* rank `from` is gone, what was not sent yet is dropped, and so is what it
+                          * sent and nobody has read, unless it left in order */
     DML_COMM_USER = 16,
 };
 
@@ -59,6 +62,13 @@ struct dml_comm_ops {
 struct dml_comm {
     const struct dml_comm_ops *ops;
     uint32_t rank, size; /* size: R, the master included */
+
+    /*
+     * True as soon as nothing more can come of this comm: cancelled, the run stopped by the master,
+     * or (on a worker) the master gone. Every implementation sets it the moment it learns so, from
+     * whatever thread, so that a trainer in the middle of an epoch can look at it every step.
+     */
+    atomic_bool stopped;
 };
 
 /*
