@@ -4,7 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 
-#include "tap.h"
+#include "tests/tap.h"
 
 enum { PING = DML_COMM_USER, PONG, END };
 
