@@ -16,11 +16,11 @@
 struct dml_err;
 
 struct dml_result_run {
-    unsigned repeat;              /* 0-based */
+    unsigned repeat; /* 0-based */
     bool failed;
-    char *error;                  /* own; NULL when it did not fail */
+    char *error; /* own; NULL when it did not fail */
     struct dml_run_totals totals;
-    struct dml_round *rounds;     /* own; workers arrays own too; strategy/paradigm NULL */
+    struct dml_round *rounds; /* own; workers arrays own too; strategy/paradigm NULL */
     size_t n_rounds;
 };
 
@@ -33,8 +33,8 @@ struct dml_result_case {
 };
 
 struct dml_results {
-    char *name;                   /* of the experiment */
-    char *started;                /* wall time, for people */
+    char *name;    /* of the experiment */
+    char *started; /* wall time, for people */
     struct dml_result_case *cases;
     size_t n_cases;
 };
@@ -55,20 +55,51 @@ void dml_results_listen(void *arg, enum dml_event_kind kind, const char *json,
                         const struct dml_event_run *run, const struct dml_round *round,
                         const struct dml_run_totals *totals);
 
+/* How they are built, by the listener and by the readers. NULL or -ENOMEM: out of memory; texts may
+ * be NULL; a round and its workers are copied. Pointers last until the next one is added. */
+struct dml_result_case *dml_results_add_case(struct dml_results *r, const char *label,
+                                             const char *paradigm, const char *strategy,
+                                             const char *model, const char *dataset, unsigned nodes,
+                                             double cores);
+struct dml_result_run *dml_results_add_run(struct dml_result_case *c, unsigned repeat);
+int dml_results_add_round(struct dml_result_run *run, const struct dml_round *round);
+
+/* Figures are NAN when all runs of the case (speedup: or of the base case) failed. */
 void dml_results_summary(const struct dml_results *r, size_t i_case,
                          struct dml_result_summary *ret);
 
+/* W and O in seconds as lines over the node count, fitted to the means of the cases. */
+struct dml_result_fit {
+    double w_at_0, w_per_node, o_at_0, o_per_node;
+};
+
+/* Returns 0, -EDOM (fewer than two node counts), -ENOMEM. */
+int dml_results_fit(const struct dml_results *r, struct dml_result_fit *ret);
+
 /*
- * O and W against nodes, each fitted by a line over the cases: the node count where O exceeds W.
- * Returns 0, or -EDOM when the cases do not say (fewer than two node counts, lines that never meet).
+ * The node count from which on the fitted O exceeds the fitted W.
+ * Returns 0, or -EDOM when the cases do not say (fewer than two node counts, lines that never
+ * meet).
  */
 int dml_results_break_even(const struct dml_results *r, double *ret_nodes);
 
-/* The table, for a terminal of any width; with --json the array of objects of ARCHITECTURE. */
+/* The table for a terminal: aligned, within 80 columns where it can; below it what failed and the
+ * break-even. */
 void dml_results_print_table(const struct dml_results *r, FILE *f);
+
+/* {"name", "started", "cases": [one object per case with the fields of the summary and "runs"]}.
+ * Numbers keep every bit: reading gives equal results. Owner: caller, free(*ret_json). */
 int dml_results_to_json(const struct dml_results *r, char **ret_json);
+
+/* The array "cases" alone, for scripts (--json). */
+int dml_results_cases_json(const struct dml_results *r, char **ret_json);
+
+/* Never crashes on any bytes. Returns 0, -EBADMSG, -ENOMEM. Owner: caller, dml_results_free(). */
 int dml_results_from_json(const char *json, size_t len, const char *file, struct dml_results **ret,
                           struct dml_err *err);
+
+/* RFC 4180, one row per run and round; a run that failed before its first round has one row too. */
+int dml_results_to_csv(const struct dml_results *r, char **ret_csv);
 
 /* Writes NAME.json and NAME.csv (one row per run and round) into dir, atomically. *ret_path: path
  * of the JSON, own string. */

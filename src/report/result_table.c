@@ -1,0 +1,186 @@
+/*
+ * The source paper's table. What all cases share stands once in the title; a row tells what
+ * differs.
+ *
+ * Figures are mean ± sample standard deviation when a case was repeated. Decimals are chosen per
+ * column, so that a column compares at a glance: three or four significant digits of its largest
+ * value. Widths are tried from airy to tight until 80 columns suffice.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "report/result.h"
+#include "report/table.h"
+
+#define WIDTH 80
+
+/* One column of figures over the cases. */
+struct column {
+    const char *title;
+    size_t mean, sd; /* offsets in the summary */
+    double factor;   /* 100 for percentages */
+    int decimals;    /* -1: chosen by size */
+};
+
+#define FIGURE(m)                                                                                  \
+    offsetof(struct dml_result_summary, m), offsetof(struct dml_result_summary, m##_sd)
+
+static const struct column columns[] = {
+    {"T [s]", FIGURE(t_s), 1.0, -1},           {"W [s]", FIGURE(w_s), 1.0, -1},
+    {"O [s]", FIGURE(o_s), 1.0, -1},           {"W%", FIGURE(w_share), 100.0, 1},
+    {"O%", FIGURE(o_share), 100.0, 1},         {"S", FIGURE(speedup), 1.0, 2},
+    {"accuracy%", FIGURE(accuracy), 100.0, 1},
+};
+
+static double value(const struct dml_result_summary *s, size_t offset)
+{
+    return *(const double *)(const void *)((const char *)s + offset);
+}
+
+static int decimals(const struct column *c, const struct dml_result_summary *s, size_t n)
+{
+    double largest = 0.0;
+    if (c->decimals >= 0)
+        return c->decimals;
+    for (size_t i = 0; i < n; i++)
+        if (isfinite(value(&s[i], c->mean)))
+            largest = fmax(largest, fabs(value(&s[i], c->mean)));
+    return largest >= 1000.0 ? 0 : largest >= 100.0 ? 1 : largest >= 1.0 ? 2 : 3;
+}
+
+static struct dml_table *build(const struct dml_results *r, const struct dml_result_summary *s,
+                               const char *pm)
+{
+    struct dml_table *t = dml_table_new(1 + ARRAY_SIZE(columns));
+    if (!t)
+        return NULL;
+    dml_table_left(t, 0);
+    dml_table_add(t, "case");
+    for (size_t k = 0; k < ARRAY_SIZE(columns); k++)
+        dml_table_add(t, "%s", columns[k].title);
+    for (size_t i = 0; i < r->n_cases; i++) {
+        dml_table_add(t, "%s", r->cases[i].label);
+        for (size_t k = 0; k < ARRAY_SIZE(columns); k++) {
+            const struct column *c = &columns[k];
+            int digits = decimals(c, s, r->n_cases);
+            double mean = c->factor * value(&s[i], c->mean), sd = c->factor * value(&s[i], c->sd);
+            if (!isfinite(mean))
+                dml_table_add(t, "–");
+            else if (s[i].n_runs > 1 &&
+                     !(i == 0 && c->mean == offsetof(struct dml_result_summary, speedup)))
+                dml_table_add(t, "%.*f%s%.*f", digits, mean, pm, digits, sd);
+            else
+                dml_table_add(t, "%.*f", digits, mean);
+        }
+    }
+    return t;
+}
+
+/* The text all cases have in that place, or NULL. */
+static const char *shared(const struct dml_results *r, size_t offset)
+{
+    const char *first = NULL;
+    for (size_t i = 0; i < r->n_cases; i++) {
+        const char *text = *(char *const *)(const void *)((const char *)&r->cases[i] + offset);
+        if (i > 0 && strcmp(first, text))
+            return NULL;
+        first = text;
+    }
+    return first && *first ? first : NULL;
+}
+
+static void print_title(const struct dml_results *r, const struct dml_result_summary *s, FILE *f)
+{
+    const char *model = shared(r, offsetof(struct dml_result_case, model));
+    const char *dataset = shared(r, offsetof(struct dml_result_case, dataset));
+    const char *paradigm = shared(r, offsetof(struct dml_result_case, paradigm));
+    const char *strategy = shared(r, offsetof(struct dml_result_case, strategy));
+    (void)fprintf(f, "%s", r->name);
+    const char *gap = ": ";
+    if (model && dataset)
+        (void)fprintf(f, "%s%s on %s", gap, model, dataset), gap = ", ";
+    if (paradigm)
+        (void)fprintf(f, "%s%s", gap, paradigm), gap = ", ";
+    if (strategy)
+        (void)fprintf(f, "%s%s", gap, strategy), gap = ", ";
+    size_t least = SIZE_MAX, most = 0;
+    for (size_t i = 0; i < r->n_cases; i++) {
+        least = s[i].n_runs < least ? s[i].n_runs : least;
+        most = s[i].n_runs > most ? s[i].n_runs : most;
+    }
+    if (most > 1 && least == most)
+        (void)fprintf(f, "%smean ± sd of %zu runs", gap, most);
+    else if (most > 1)
+        (void)fprintf(f, "%smean ± sd of %zu to %zu runs", gap, least, most);
+    (void)fputs("\n\n", f);
+}
+
+static void print_failures(const struct dml_results *r, FILE *f)
+{
+    bool any = false;
+    for (size_t i = 0; i < r->n_cases; i++)
+        for (size_t k = 0; k < r->cases[i].n_runs; k++) {
+            const struct dml_result_run *run = &r->cases[i].runs[k];
+            if (!run->failed)
+                continue;
+            _cleanup_(dml_mem_freep) char *text =
+                dml_mem_printf("%s, run %u failed: %s", r->cases[i].label, run->repeat + 1,
+                               run->error ? run->error : "no reason was recorded");
+            if (text)
+                dml_table_wrap(text, WIDTH, 4, f);
+            any = true;
+        }
+    if (any)
+        (void)fputc('\n', f);
+}
+
+static void print_break_even(const struct dml_results *r, FILE *f)
+{
+    struct dml_result_fit fit;
+    double nodes;
+    if (dml_results_fit(r, &fit) < 0)
+        return;
+    char text[512];
+    if (!dml_results_break_even(r, &nodes))
+        (void)snprintf(text, sizeof(text),
+                       "Break-even: lines fitted over the nodes let the overhead O exceed the work "
+                       "W from about %.1f nodes on.",
+                       nodes);
+    else
+        (void)snprintf(text, sizeof(text),
+                       "Break-even: none; lines fitted over the nodes never let the overhead O "
+                       "exceed the work W.");
+    dml_table_wrap(text, WIDTH, 0, f);
+}
+
+void dml_results_print_table(const struct dml_results *r, FILE *f)
+{
+    /* From airy to tight: blanks round "±", blanks between columns. */
+    static const struct {
+        const char *pm;
+        size_t gap;
+    } forms[] = {{" ± ", 2}, {"±", 2}, {"±", 1}};
+
+    _cleanup_(dml_mem_freep) struct dml_result_summary *s =
+        calloc(r->n_cases ? r->n_cases : 1, sizeof(*s));
+    if (!s)
+        return;
+    for (size_t i = 0; i < r->n_cases; i++)
+        dml_results_summary(r, i, &s[i]);
+    print_title(r, s, f);
+    for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
+        _cleanup_(dml_table_freep) struct dml_table *t = build(r, s, forms[i].pm);
+        if (!t)
+            return;
+        if (dml_table_width(t, forms[i].gap) <= WIDTH || i + 1 == ARRAY_SIZE(forms)) {
+            (void)dml_table_print(t, forms[i].gap, f);
+            break;
+        }
+    }
+    (void)fputc('\n', f);
+    print_failures(r, f);
+    print_break_even(r, f);
+    (void)fprintf(f, "T total, W mean work of the nodes, O = T - W; S = T of %s / T of the case.\n",
+                  r->n_cases ? r->cases[0].label : "the first case");
+}

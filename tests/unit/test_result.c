@@ -1,0 +1,319 @@
+/* Results: the recorder, the summary, the golden tables, JSON and CSV. */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "base/fileio.h"
+#include "report/result.h"
+#include "report/table.h"
+#include "tests/tap.h"
+#include "tests/unit/results_sample.h"
+
+static char *table_of(const struct dml_results *r)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    dml_results_print_table(r, f);
+    (void)fclose(f);
+    return text;
+}
+
+static void test_summary(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    struct dml_result_summary s;
+    dml_results_summary(r, 0, &s);
+    tap_near(s.t_s, 91.0, 1e-12, "T is the mean of the runs");
+    tap_near(s.t_s_sd, sqrt(2.0), 1e-12, "its deviation is the sample's (n - 1)");
+    tap_near(s.w_s, 90.0, 1e-12, "W");
+    tap_near(s.o_s, 1.0, 1e-12, "O");
+    tap_near(s.w_share, (89.0 / 90.0 + 91.0 / 92.0) / 2, 1e-12, "W% is the mean of the shares");
+    tap_near(s.w_share + s.o_share, 1.0, 1e-12, "the shares make one");
+    tap_near(s.speedup, 1.0, 0.0, "the base case is as fast as itself");
+    tap_near(s.speedup_sd, 0.0, 0.0, "without a deviation");
+    dml_results_summary(r, 2, &s);
+    tap_near(s.speedup, 91.0 / 35.5, 1e-12, "S = T(base)/T(case)");
+    double rel = sqrt(2.0 / (91.0 * 91.0) + 0.5 / (35.5 * 35.5));
+    tap_near(s.speedup_sd, 91.0 / 35.5 * rel, 1e-12, "its deviation is propagated");
+
+    r->cases[2].runs[0].failed = true;
+    dml_results_summary(r, 2, &s);
+    tap_int((long long)s.n_runs, 1, "a failed run does not count");
+    tap_int((long long)s.n_failed, 1, "but is counted");
+    tap_near(s.t_s, 36.0, 1e-12, "the mean is over the others");
+    tap_near(s.t_s_sd, 0.0, 0.0, "one run has no deviation");
+    r->cases[2].runs[1].failed = true;
+    dml_results_summary(r, 2, &s);
+    tap_ok(isnan(s.t_s) && isnan(s.speedup), "no run, no figures");
+}
+
+static void test_break_even(void)
+{
+    /* W: 90, 45, 30.5 → 114.66… - 29.75 n; O: 1, 3.1, 5 → -0.966… + 2.0 n: they meet where
+     * n = (114.6667 + 0.9667) / 31.75. */
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    double nodes = 0.0;
+    tap_int(dml_results_break_even(r, &nodes), 0, "there is a break-even");
+    tap_near(nodes, (344.0 / 3.0 + 2.9 / 3.0) / 31.75, 1e-9, "where the fitted lines meet");
+    r->cases[0].nodes = r->cases[1].nodes = 3;
+    tap_int(dml_results_break_even(r, &nodes), -EDOM, "one node count says nothing");
+    r->cases[0].nodes = 3, r->cases[1].nodes = 2, r->cases[2].nodes = 1;
+    tap_int(dml_results_break_even(r, &nodes), -EDOM, "O that falls behind W never exceeds it");
+}
+
+static void test_golden_tables(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    _cleanup_(dml_mem_freep) char *with_sd = table_of(r);
+    tap_str(with_sd,
+            "cifar10-nodes: cifar-cnn on cifar10, federated, fedavg, mean ± sd of 2 runs\n"
+            "\n"
+            "case      T [s]      W [s]     O [s]       W%       O%         S accuracy%\n"
+            "1:2  91.00±1.41 90.00±1.41 1.00±0.00 98.9±0.0  1.1±0.0      1.00  57.5±0.7\n"
+            "2:4  48.10±0.14 45.00±0.00 3.10±0.14 93.6±0.3  6.4±0.3 1.89±0.03  56.2±0.4\n"
+            "3:6  35.50±0.71 30.50±0.71 5.00±0.00 85.9±0.3 14.1±0.3 2.56±0.06  55.2±0.4\n"
+            "\n"
+            "Break-even: lines fitted over the nodes let the overhead O exceed the work W\n"
+            "from about 3.6 nodes on.\n"
+            "T total, W mean work of the nodes, O = T - W; S = T of 1:2 / T of the case.\n",
+            "the table of repeated cases");
+
+    /* One run each: nothing after ±; one of them failed; a label of another alphabet. */
+    for (size_t i = 0; i < r->n_cases; i++)
+        r->cases[i].n_runs = 1;
+    struct dml_result_run *failed = &r->cases[1].runs[0];
+    failed->failed = true;
+    failed->error = strdup("only 1 of 2 workers answered by the deadline of round 3, which is less "
+                           "than the quorum of 0.9");
+    free(r->cases[2].label);
+    r->cases[2].label = strdup("3:6 größer");
+    _cleanup_(dml_mem_freep) char *single = table_of(r);
+    tap_str(single,
+            "cifar10-nodes: cifar-cnn on cifar10, federated, fedavg\n"
+            "\n"
+            "case        T [s]  W [s]  O [s]    W%    O%     S  accuracy%\n"
+            "1:2         90.00  89.00   1.00  98.9   1.1  1.00       57.0\n"
+            "2:4             –      –      –     –     –     –          –\n"
+            "3:6 größer  35.00  30.00   5.00  85.7  14.3  2.57       55.5\n"
+            "\n"
+            "2:4, run 1 failed: only 1 of 2 workers answered by the deadline of round 3,\n"
+            "    which is less than the quorum of 0.9\n"
+            "\n"
+            "Break-even: lines fitted over the nodes let the overhead O exceed the work W\n"
+            "from about 3.8 nodes on.\n"
+            "T total, W mean work of the nodes, O = T - W; S = T of 1:2 / T of the case.\n",
+            "the table of single runs, one of which failed");
+    for (size_t i = 0; i < r->n_cases; i++)
+        r->cases[i].n_runs = 2;
+
+    _cleanup_(dml_results_freep) struct dml_results *empty = dml_results_new("nothing");
+    _cleanup_(dml_mem_freep) char *none = table_of(empty);
+    tap_has(none, "nothing", "a table without cases has its name");
+}
+
+/* Every line of the table, not of the sentences, fits the terminal. */
+static void test_width(void)
+{
+    tap_int((long long)dml_table_text_width("±"), 1, "± is one character");
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    _cleanup_(dml_mem_freep) char *text = table_of(r);
+    size_t widest = 0;
+    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
+        if (dml_table_text_width(line) > widest)
+            widest = dml_table_text_width(line);
+    tap_ok(widest <= 80, "no line is wider than 80 characters: %zu", widest);
+}
+
+static void test_recorder(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = dml_results_new("t");
+    struct dml_event_run run = {.testcase = "t",
+                                .label = "1:1",
+                                .nodes = 1,
+                                .paradigm = "federated",
+                                .n_repeats = 2,
+                                .n_rounds = 2};
+    struct dml_round_worker worker = {.rank = 1, .id = "a", .work_us = 5};
+    struct dml_round round = {.round = 1,
+                              .n_rounds = 2,
+                              .n_participants = 1,
+                              .n_expected = 1,
+                              .t_us = 7,
+                              .work_us = 5,
+                              .overhead_us = 2,
+                              .workers = &worker,
+                              .strategy = "fedavg"};
+    struct dml_run_totals totals = {.t_us = 14, .work_us = 10, .overhead_us = 4, .accuracy = 0.5};
+
+    dml_results_listen(r, DML_EVENT_WORKER_JOINED, "{}", NULL, NULL, NULL);
+    tap_int((long long)r->n_cases, 0, "workers that come are not results");
+    dml_results_listen(r, DML_EVENT_RUN_STARTED, "{}", &run, NULL, NULL);
+    dml_results_listen(r, DML_EVENT_ROUND, "{}", &run, &round, NULL);
+    tap_int((long long)r->n_cases, 1, "a run makes a case");
+    tap_ok(r->cases[0].runs[0].failed, "a run without an end counts as failed");
+    worker.work_us = 99;
+    tap_int((long long)r->cases[0].runs[0].rounds[0].workers[0].work_us, 5, "workers are copied");
+    tap_str(r->cases[0].strategy, "", "a missing strategy is empty");
+    dml_results_listen(r, DML_EVENT_RUN_ENDED, "{}", &run, NULL, &totals);
+    tap_ok(!r->cases[0].runs[0].failed && !r->cases[0].runs[0].error, "its end was seen");
+
+    run.i_repeat = 1;
+    dml_results_listen(r, DML_EVENT_RUN_STARTED, "{}", &run, NULL, NULL);
+    dml_results_listen(r, DML_EVENT_ROUND, "{}", &run, &round, NULL);
+    dml_results_listen(r, DML_EVENT_RUN_FAILED, "{\"DML_ERROR\":\"too few workers\"}", &run, NULL,
+                       NULL);
+    tap_int((long long)r->cases[0].n_runs, 2, "another repeat is another run of the case");
+    tap_str(r->cases[0].runs[1].error, "too few workers", "the record says why");
+    dml_results_listen(r, DML_EVENT_RUN_STARTED, "{}", &run, NULL, NULL);
+    dml_results_listen(r, DML_EVENT_RUN_ENDED, "{}", &run, NULL, &totals);
+    tap_int((long long)r->cases[0].n_runs, 2, "a second attempt replaces the first");
+    tap_int((long long)r->cases[0].runs[1].n_rounds, 0, "with its rounds");
+    tap_ok(!r->cases[0].runs[1].failed, "and its failure");
+    run.label = "2:2";
+    dml_results_listen(r, DML_EVENT_RUN_STARTED, "{}", &run, NULL, NULL);
+    tap_int((long long)r->n_cases, 2, "another label is another case");
+}
+
+static void test_json(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results(), *back = NULL;
+    r->cases[1].runs[1].failed = true;
+    r->cases[1].runs[1].error = strdup("lost \"everything\"");
+    r->cases[1].runs[0].totals.loss = NAN;
+    _cleanup_(dml_mem_freep) char *json = NULL, *again = NULL;
+    tap_int(dml_results_to_json(r, &json), 0, "written");
+    tap_int(dml_results_from_json(json, strlen(json), "x.json", &back, NULL), 0, "read");
+    if (!back)
+        return;
+    tap_int(dml_results_to_json(back, &again), 0, "written again");
+    tap_str(again, json, "byte for byte the same");
+    tap_str(back->cases[2].label, "3:6", "label");
+    tap_near(back->cases[2].runs[1].rounds[3].loss, 2.3 / 4.0 + 0.01, 0.0, "every bit of a loss");
+    tap_str(back->cases[0].runs[0].rounds[0].workers[1].id, "pi\"2,", "a worker's name");
+    tap_int(back->cases[0].runs[0].rounds[0].workers[1].throttled, -1, "unknown stays unknown");
+    tap_ok(isnan(back->cases[1].runs[0].totals.loss), "a loss that is no number");
+    static const char *const keys[] = {
+        "name",       "nodes",       "cores",   "paradigm", "strategy",   "t_s",
+        "w_s",        "o_s",         "w_share", "o_share",  "speedup",    "accuracy",
+        "loss",       "t_s_sd",      "w_s_sd",  "o_s_sd",   "w_share_sd", "o_share_sd",
+        "speedup_sd", "accuracy_sd", "loss_sd", "runs",     "rounds",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(keys); i++) {
+        char key[32];
+        (void)snprintf(key, sizeof(key), "\"%s\":", keys[i]);
+        tap_ok(strstr(json, key) != NULL, "scripts find %s", key);
+    }
+    _cleanup_(dml_mem_freep) char *cases = NULL;
+    tap_int(dml_results_cases_json(r, &cases), 0, "the cases alone");
+    tap_ok(cases && cases[0] == '[', "are an array");
+}
+
+static void test_bad_json(void)
+{
+    static const char *const bad[] = {
+        "",
+        "[]",
+        "{}",
+        "{\"name\":1,\"cases\":[]}",
+        "{\"name\":\"x\",\"cases\":{}}",
+        "{\"name\":\"x\",\"cases\":[}",
+        "{\"name\":\"\\u0000\",\"cases\":[]}",
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
+        struct dml_results *r = NULL;
+        struct dml_err err = {0};
+        tap_int(dml_results_from_json(bad[i], strlen(bad[i]), "bad.json", &r, &err), -EBADMSG,
+                bad[i]);
+        tap_str(err.file, "bad.json", "the file is named");
+    }
+    /* Says two workers, lists one: the list must not be read beyond its end. */
+    static const char odd[] =
+        "{\"name\":\"x\",\"cases\":[3,{\"runs\":[null,{\"rounds\":[{\"participants\":2,"
+        "\"workers\":[{\"rank\":-1}]},{\"participants\":1,\"workers\":[7]}]}]}]}";
+    _cleanup_(dml_results_freep) struct dml_results *r = NULL;
+    tap_int(dml_results_from_json(odd, strlen(odd), "odd.json", &r, NULL), 0, "odd but readable");
+    if (!r)
+        return;
+    tap_ok(!r->cases[1].runs[1].rounds[0].workers, "a list of the wrong length is dropped");
+    tap_ok(r->cases[1].runs[1].rounds[1].workers, "one of the right length is kept");
+    _cleanup_(dml_mem_freep) char *table = table_of(r);
+    tap_ok(table != NULL, "and the table of it can be printed");
+}
+
+static void test_csv(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    free(r->name);
+    r->name = strdup("=a,\"b\"");
+    struct dml_result_run *run = dml_results_add_run(&r->cases[0], 2);
+    run->failed = true;
+    _cleanup_(dml_mem_freep) char *csv = NULL;
+    tap_int(dml_results_to_csv(r, &csv), 0, "written");
+    size_t rows = 0, commas = 0, first = 0;
+    bool quoted = false, same = true;
+    for (const char *p = csv; *p; p++) {
+        if (*p == '"')
+            quoted = !quoted;
+        else if (*p == ',' && !quoted)
+            commas++;
+        else if (*p == '\n' && !quoted) {
+            if (rows == 0)
+                first = commas;
+            same = same && commas == first && p[-1] == '\r';
+            rows++;
+            commas = 0;
+        }
+    }
+    tap_int((long long)rows, 1 + 3 * 2 * 4 + 1, "a header, a row per round, one for no round");
+    tap_ok(same, "every row has the header's %zu commas and ends with CRLF", first);
+    tap_has(csv, "\r\n\"'=a,\"\"b\"\"\",1:2,1,2,", "texts are quoted, formulas are not run");
+}
+
+static void test_files(void)
+{
+    char dir[] = "/tmp/dml-result-XXXXXX";
+    if (!mkdtemp(dir)) {
+        tap_skip("no temporary folder");
+        return;
+    }
+    _cleanup_(dml_mem_freep) char *none = NULL;
+    struct dml_err err = {0};
+    tap_int(dml_results_newest(dir, &none, &err), -ENOENT, "an empty folder has no results");
+    tap_has(err.text, dir, "and the sentence names it");
+
+    _cleanup_(dml_mem_freep) char *deep = dml_mem_printf("%s/a/b", dir);
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results(), *back = NULL;
+    free(r->name);
+    r->name = strdup("../x y");
+    _cleanup_(dml_mem_freep) char *path = NULL, *newest = NULL, *csv = NULL;
+    tap_int(dml_results_save(r, deep, &path, &err), 0, "saved, the folder is made");
+    _cleanup_(dml_mem_freep) char *want = dml_mem_printf("%s/_._x_y.json", deep);
+    tap_str(path, want, "a name cannot leave the folder");
+    tap_int(dml_results_load(path, &back, &err), 0, "loaded");
+    tap_str(back ? back->name : NULL, "../x y", "the name is kept inside");
+    tap_int(dml_results_newest(deep, &newest, &err), 0, "found");
+    tap_str(newest, path, "as the newest");
+    csv = dml_mem_printf("%s/_._x_y.csv", deep);
+    tap_int(unlink(csv), 0, "the CSV lies beside it");
+    (void)unlink(path);
+    (void)rmdir(deep);
+    deep[strlen(deep) - 2] = '\0';
+    (void)rmdir(deep);
+    tap_int(rmdir(dir), 0, "no temporary file is left");
+}
+
+int main(void)
+{
+    test_summary();
+    test_break_even();
+    test_golden_tables();
+    test_width();
+    test_recorder();
+    test_json();
+    test_bad_json();
+    test_csv();
+    test_files();
+    return tap_done();
+}
