@@ -20,7 +20,8 @@ struct dml_buf {
     unsigned char *data; /* DML_MEM_ALIGN-aligned, `len` bytes */
 };
 
-/* Zero-filled? No: contents are undefined. NULL when out of memory. Owner: caller, dml_buf_unref(). */
+/* Zero-filled? No: contents are undefined. NULL when out of memory. Owner: caller, dml_buf_unref().
+ */
 struct dml_buf *dml_buf_new(size_t len);
 
 /* Room for n floats. */

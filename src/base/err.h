@@ -10,9 +10,9 @@
 #include <stddef.h>
 
 struct dml_err {
-    char file[256];   /* "" when the mistake is not in a file */
-    unsigned line;    /* 1-based; 0 when no line applies */
-    char text[768];   /* one sentence, no newline */
+    char file[256]; /* "" when the mistake is not in a file */
+    unsigned line;  /* 1-based; 0 when no line applies */
+    char text[768]; /* one sentence, no newline */
 };
 
 /* Fills `err` (NULL is fine) with a sentence that belongs to no file. Returns `r`. */

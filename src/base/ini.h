@@ -10,9 +10,11 @@
 
 #include <stddef.h>
 
+#include "base/mem.h"
+
 struct dml_err;
 
-#define DML_INI_TEXT_MAX (1u << 20) /* bytes per file; a test case is some hundred */
+#define DML_INI_TEXT_MAX    (1u << 20) /* bytes per file; a test case is some hundred */
 #define DML_INI_ENTRIES_MAX 4096
 
 struct dml_ini_entry {
@@ -28,9 +30,10 @@ struct dml_ini {
 
 struct dml_ini *dml_ini_new(void);
 struct dml_ini *dml_ini_free(struct dml_ini *ini);
+DML_MEM_CLEANUP(struct dml_ini, dml_ini_free);
 
 /* Adds the entries of `text` (need not end in NUL). `file` is the name used in messages.
- * Returns 0, -EINVAL, -E2BIG, -ENOMEM. */
+ * Returns 0, -EINVAL, -E2BIG, -ENOMEM; entries read before the mistake stay. */
 int dml_ini_parse(struct dml_ini *ini, const char *text, size_t len, const char *file,
                   struct dml_err *err);
 

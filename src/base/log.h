@@ -9,10 +9,10 @@
 #include <stdint.h>
 
 enum dml_log_target {
-    DML_LOG_AUTO,    /* the journal when stderr is connected to it ($JOURNAL_STREAM), else JSON */
+    DML_LOG_AUTO, /* the journal when stderr is connected to it ($JOURNAL_STREAM), else JSON */
     DML_LOG_JOURNAL,
-    DML_LOG_JSON,    /* one JSON object per line on stderr */
-    DML_LOG_TEXT,    /* "level: message" on stderr, for people in front of a terminal */
+    DML_LOG_JSON, /* one JSON object per line on stderr */
+    DML_LOG_TEXT, /* "level: message" on stderr, for people in front of a terminal */
     DML_LOG_NONE,
     DML_LOG_MAX_
 };
@@ -27,9 +27,18 @@ struct dml_log_field {
     double real;
 };
 
-#define DML_LOG_FIELD_STR(n, v) {.name = (n), .type = DML_LOG_STR, .str = (v)}
-#define DML_LOG_FIELD_INT(n, v) {.name = (n), .type = DML_LOG_INT, .i = (int64_t)(v)}
-#define DML_LOG_FIELD_REAL(n, v) {.name = (n), .type = DML_LOG_REAL, .real = (v)}
+#define DML_LOG_FIELD_STR(n, v)                                                                    \
+    {                                                                                              \
+        .name = (n), .type = DML_LOG_STR, .str = (v)                                               \
+    }
+#define DML_LOG_FIELD_INT(n, v)                                                                    \
+    {                                                                                              \
+        .name = (n), .type = DML_LOG_INT, .i = (int64_t)(v)                                        \
+    }
+#define DML_LOG_FIELD_REAL(n, v)                                                                   \
+    {                                                                                              \
+        .name = (n), .type = DML_LOG_REAL, .real = (v)                                             \
+    }
 
 /* The one global of the library: where records go. `identifier` is borrowed for ever. */
 void dml_log_init(enum dml_log_target target, const char *identifier, int max_priority);

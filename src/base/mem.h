@@ -10,7 +10,8 @@
 #define _cleanup_(fn) __attribute__((cleanup(fn)))
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
 
-/* Every block that SIMD code may touch starts on such a boundary: one AVX-512 register, one line. */
+/* Every block that SIMD code may touch starts on such a boundary: one AVX-512 register, one line.
+ */
 #define DML_MEM_ALIGN 64
 
 /* *ret_size = a * b. Returns false, and sets nothing, when the product does not fit. */

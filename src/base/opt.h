@@ -36,7 +36,8 @@ struct dml_opt {
     const char *name;
     enum dml_opt_type type;
     size_t offset;       /* of the field in the target struct */
-    double min, max;     /* inclusive; seconds for durations, length for texts; both 0: no limit */
+    double min, max;     /* inclusive; seconds for durations, bytes for texts; both 0: no limit;
+                            max < min: no upper limit */
     const char *dflt;    /* text as a user would write it */
     const char *unit;    /* "" or NULL when none */
     const char *choices; /* CHOICE: "adam sgd": words separated by one space */
@@ -47,7 +48,8 @@ struct dml_opt {
 /* Several words are one value (features = u g r i z), not a matrix of test cases. */
 #define DML_OPT_WORDS 1u
 
-/* Sets every field to its default. Zeroes nothing else. Returns 0 or -ENOMEM. */
+/* Sets every field to its default. Zeroes nothing else. Returns 0, -ENOMEM, or -EINVAL when a
+ * default does not fit its own row (a plugin's table comes from outside). */
 int dml_opt_defaults(const struct dml_opt *table, void *target);
 
 /* Frees the texts. Safe on a zeroed struct and after a failed dml_opt_defaults(). */

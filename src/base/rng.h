@@ -11,13 +11,13 @@
 #include <stdint.h>
 
 enum dml_rng_purpose {
-    DML_RNG_INIT,      /* initial weights */
-    DML_RNG_SHUFFLE,   /* order of samples within an epoch */
-    DML_RNG_SPLIT,     /* train/test split */
-    DML_RNG_SHARD,     /* who gets which samples */
-    DML_RNG_AUGMENT,   /* flips and crops */
+    DML_RNG_INIT,    /* initial weights */
+    DML_RNG_SHUFFLE, /* order of samples within an epoch */
+    DML_RNG_SPLIT,   /* train/test split */
+    DML_RNG_SHARD,   /* who gets which samples */
+    DML_RNG_AUGMENT, /* flips and crops */
     DML_RNG_DROPOUT,
-    DML_RNG_SYNTH,     /* synthetic data sets */
+    DML_RNG_SYNTH, /* synthetic data sets */
     DML_RNG_STRATEGY,
     DML_RNG_TEST,
     DML_RNG_MAX_
