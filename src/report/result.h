@@ -105,6 +105,10 @@ int dml_results_to_csv(const struct dml_results *r, char **ret_csv);
  * of the JSON, own string. */
 int dml_results_save(const struct dml_results *r, const char *dir, char **ret_path,
                      struct dml_err *err);
+/* dir/NAME.suffix or dir/NAME-what.suffix, NAME made harmless. NULL: out of memory. Caller frees.
+ */
+char *dml_results_path(const struct dml_results *r, const char *dir, const char *what,
+                       const char *suffix);
 int dml_results_load(const char *path, struct dml_results **ret, struct dml_err *err);
 
 /* The newest *.json of dir, own string. -ENOENT when there is none. */

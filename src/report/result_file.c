@@ -29,27 +29,22 @@ static char *file_name(const char *name)
     return safe;
 }
 
-static int write_text(const char *dir, const char *name, const char *suffix, const char *text,
-                      char **ret_path, struct dml_err *err)
+char *dml_results_path(const struct dml_results *r, const char *dir, const char *what,
+                       const char *suffix)
 {
-    char *path = dml_mem_printf("%s/%s%s", dir, name, suffix);
-    if (!path)
-        return -ENOMEM;
-    int r = dml_fileio_write(path, text, strlen(text), 0644, err);
-    if (r < 0) {
-        free(path);
-        return r;
-    }
-    *ret_path = path;
-    return 0;
+    _cleanup_(dml_mem_freep) char *name = file_name(r->name);
+    return name ? dml_mem_printf("%s/%s%s%s.%s", dir, name, what ? "-" : "", what ? what : "",
+                                 suffix)
+                : NULL;
 }
 
 int dml_results_save(const struct dml_results *r, const char *dir, char **ret_path,
                      struct dml_err *err)
 {
-    _cleanup_(dml_mem_freep) char *name = file_name(r->name);
-    _cleanup_(dml_mem_freep) char *csv = NULL, *json = NULL, *csv_path = NULL;
-    if (!name)
+    _cleanup_(dml_mem_freep) char *csv = NULL, *json = NULL;
+    _cleanup_(dml_mem_freep) char *csv_path = dml_results_path(r, dir, NULL, "csv");
+    _cleanup_(dml_mem_freep) char *json_path = dml_results_path(r, dir, NULL, "json");
+    if (!csv_path || !json_path)
         return -ENOMEM;
     int e = dml_fileio_mkdirs(dir, 0755, err);
     if (e >= 0)
@@ -57,10 +52,14 @@ int dml_results_save(const struct dml_results *r, const char *dir, char **ret_pa
     if (e >= 0)
         e = dml_results_to_json(r, &json);
     if (e >= 0)
-        e = write_text(dir, name, ".csv", csv, &csv_path, err);
+        e = dml_fileio_write(csv_path, csv, strlen(csv), 0644, err);
     if (e >= 0)
-        e = write_text(dir, name, ".json", json, ret_path, err);
-    return e;
+        e = dml_fileio_write(json_path, json, strlen(json), 0644, err);
+    if (e < 0)
+        return e;
+    *ret_path = json_path;
+    json_path = NULL;
+    return 0;
 }
 
 int dml_results_load(const char *path, struct dml_results **ret, struct dml_err *err)
