@@ -17,7 +17,7 @@ struct dml_err;
 
 enum dml_event_kind {
     DML_EVENT_MASTER_STARTED,
-    DML_EVENT_CASE_STARTED,   /* a test case of the matrix begins: waiting for workers */
+    DML_EVENT_CASE_STARTED, /* a test case of the matrix begins: waiting for workers */
     DML_EVENT_RUN_STARTED,
     DML_EVENT_WORKER_JOINED,
     DML_EVENT_WORKER_LOST,
@@ -39,19 +39,19 @@ struct dml_round_worker {
     uint64_t work_us;
     uint64_t n_samples;
     double loss;
-    double temperature_c;  /* negative: unknown */
-    int32_t throttled;     /* -1 unknown */
+    double temperature_c; /* negative: unknown */
+    int32_t throttled;    /* -1 unknown */
 };
 
 struct dml_round {
-    uint64_t round, n_rounds;   /* 1 … n_rounds */
-    unsigned n_participants;    /* answered in time */
-    unsigned n_expected;        /* nodes of the test case */
-    uint64_t t_us;              /* start of the round to the new global vector */
-    uint64_t work_us;           /* mean of the participants' work times */
-    uint64_t overhead_us;       /* t_us - work_us */
+    uint64_t round, n_rounds;            /* 1 … n_rounds */
+    unsigned n_participants;             /* answered in time */
+    unsigned n_expected;                 /* nodes of the test case */
+    uint64_t t_us;                       /* start of the round to the new global vector */
+    uint64_t work_us;                    /* mean of the participants' work times */
+    uint64_t overhead_us;                /* t_us - work_us */
     uint64_t sent_bytes, received_bytes; /* master's view, this round */
-    double loss;                /* mean training loss, weighted by samples */
+    double loss;                         /* mean training loss, weighted by samples */
     bool evaluated;
     double eval_loss, accuracy; /* global model on the test set, when evaluated */
     uint64_t eval_us;           /* not part of t_us */
@@ -61,10 +61,10 @@ struct dml_round {
 
 /* Which run: borrowed by every call below. */
 struct dml_event_run {
-    const char *testcase;  /* name of the experiment */
-    const char *label;     /* of the case, "3:6" */
+    const char *testcase; /* name of the experiment */
+    const char *label;    /* of the case, "3:6" */
     uint64_t run_id;
-    unsigned i_case, n_cases;     /* 0-based index and count */
+    unsigned i_case, n_cases; /* 0-based index and count */
     unsigned i_repeat, n_repeats;
     unsigned nodes;
     double cores;
@@ -76,10 +76,10 @@ struct dml_event_run {
 /* Totals of a run. */
 struct dml_run_totals {
     uint64_t t_us, work_us, overhead_us; /* T, W, O */
-    uint64_t setup_us;          /* shards to the workers, before T begins */
+    uint64_t setup_us;                   /* shards to the workers, before T begins */
     uint64_t n_rounds;
-    unsigned n_lost;            /* workers lost on the way */
-    double loss, accuracy;      /* final, on the test set */
+    unsigned n_lost;       /* workers lost on the way */
+    double loss, accuracy; /* final, on the test set */
     uint64_t sent_bytes, received_bytes;
 };
 
@@ -94,12 +94,14 @@ struct dml_events *dml_events_new(void);
 struct dml_events *dml_events_free(struct dml_events *ev);
 DML_MEM_CLEANUP(struct dml_events, dml_events_free);
 
-/* Listeners are called one at a time, on the thread of the event. Add them before the first event. */
+/* Listeners are called one at a time, on the thread of the event. Add them before the first event.
+ */
 int dml_events_listen(struct dml_events *ev, dml_event_fn fn, void *arg);
 
 /* 32 hex digits. */
 const char *dml_event_message_id(enum dml_event_kind kind);
 const char *dml_event_name(enum dml_event_kind kind); /* "round" */
+enum dml_event_kind dml_event_find(const char *name); /* DML_EVENT_MAX_: no such event */
 
 /* ev may be NULL in all of these: then nothing happens. */
 void dml_event_master_started(struct dml_events *ev, const char *listen, const char *version);
