@@ -24,6 +24,11 @@
  *     …
  *     linear 10
  *     loss cross-entropy
+ *
+ * `input` is C H W, or D alone for a row of numbers. linear takes a picture as the row of numbers
+ * it is in memory, so flatten is allowed but never needed. Without a `loss` line the loss is
+ * cross-entropy. The layers: conv, linear, relu, tanh, sigmoid, max-pool, avg-pool, flatten,
+ * dropout.
  */
 #pragma once
 
@@ -36,10 +41,10 @@
 struct dml_err;
 struct dml_model;
 
-#define DML_MODEL_TEXT_MAX 65536        /* bytes of a model file */
+#define DML_MODEL_TEXT_MAX   65536 /* bytes of a model file */
 #define DML_MODEL_LAYERS_MAX 1024
 #define DML_MODEL_PARAMS_MAX (1u << 28) /* 1 GiB of float32 */
-#define DML_MODEL_BATCH_MAX 65536
+#define DML_MODEL_BATCH_MAX  65536
 
 enum dml_model_loss { DML_LOSS_CROSS_ENTROPY, DML_LOSS_MSE };
 
@@ -88,24 +93,38 @@ int dml_model_check_data(const struct dml_model *m, uint32_t c, uint32_t h, uint
  */
 void dml_model_init(const struct dml_model *m, float *vec, uint64_t seed);
 
+/* Names the random streams of a training pass (dropout). */
+struct dml_model_training {
+    uint64_t seed, rank, step;
+    size_t first; /* place of x[0] within the whole minibatch, so that threads may split it */
+};
+
+/* Multiply-adds of a forward pass per sample; forward and backward are about three times that. */
+uint64_t dml_model_macs(const struct dml_model *m);
+
 /*
- * One pass over B samples with a workspace of dml_model_workspace(m, B) floats, which holds what
- * backward needs. No allocation. Thread-safe with a workspace each.
- *   vec  [P+Q] (state is written when training)    x [B][D]    y [B][O] logits or predictions
+ * One pass over B samples with a workspace of dml_model_workspace(m, B, …) floats, aligned to
+ * DML_MEM_ALIGN, which holds what backward needs. No allocation. Thread-safe with a workspace each.
+ *   vec       [P+Q]
+ *   io_state  [Q] written when training; NULL when Q = 0
+ *   training  NULL: inference
+ *   x [B][D]    y [B][O] logits or predictions
  */
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training);
 void dml_model_forward(const struct dml_model *m, const float *vec, float *io_state, const float *x,
-                       size_t batch, bool training, float *workspace, float *y);
+                       size_t batch, const struct dml_model_training *training, float *workspace,
+                       float *y);
 
 /*
- * After a forward with training = true and the same arguments. Adds to io_grad [P]; dy [B][O] is
- * overwritten. dx [B][D] or NULL when nobody needs it.
+ * After a training forward with the same arguments. Adds to io_grad [P]; dy [B][O] is overwritten.
+ * dx [B][D] or NULL when nobody needs it.
  */
 void dml_model_backward(const struct dml_model *m, const float *vec, const float *x, float *dy,
                         size_t batch, float *workspace, float *io_grad, float *dx);
 
 /*
- * Loss over B samples and its gradient: *ret_loss is the SUM over samples, dy [B][O] the gradient
+ * Loss over B samples and its gradient: cross-entropy of the softmax of y, in nats, or the squared
+ * error (one output). *ret_loss is the SUM over samples, dy [B][O] the gradient
  * of (sum / divisor), so that slices of one minibatch add up. dy may be NULL.
  * correct: number of samples whose largest output is the label (0 for regression).
  */

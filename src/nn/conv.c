@@ -1,0 +1,99 @@
+/*
+ * conv: a two-dimensional convolution (cross-correlation, as everywhere in this field) with square
+ * kernel, zero padding and stride.
+ *
+ * With few channels the column matrix of the textbook costs more than it gains: it copies every
+ * pixel K·K times to feed a product too thin for a BLAS. So stride 1 with short patches goes the
+ * direct way. `method` forces one; tests and benchmarks compare them.
+ */
+#include "nn/conv.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "nn/layer.h"
+#include "nn/model.h"
+
+/* Longest patch (C·K·K) for which the direct way is chosen; from bench_train. */
+#define DIRECT_PATCH_MAX 1152
+
+static const struct dml_opt opts[] = {
+    {"conv", "channels", DML_OPT_UINT, offsetof(struct dml_layer_args, size), .min = 1,
+     .max = 65536, .help = "Channels it gives"},
+    {"conv", "kernel", DML_OPT_UINT, offsetof(struct dml_layer_args, kernel), .min = 1, .max = 255,
+     .help = "Height and width of the kernel"},
+    {"conv", "stride", DML_OPT_UINT, offsetof(struct dml_layer_args, stride), .min = 1,
+     .max = 65536, .dflt = "1", .help = "Step of the kernel"},
+    {"conv", "padding", DML_OPT_UINT, offsetof(struct dml_layer_args, padding), .min = 0,
+     .max = 254, .dflt = "0", .help = "Rows and columns of zeros on each side"},
+    {"conv", "method", DML_OPT_CHOICE, offsetof(struct dml_layer_args, method), .dflt = "auto",
+     .choices = "auto direct im2col", .help = "How it is computed, for tests and measurements"},
+    {0},
+};
+
+static int prepare(struct dml_layer *l, char *why, size_t why_len)
+{
+    uint64_t k = l->args.kernel, pad = l->args.padding, stride = l->args.stride;
+    if (k > l->in.h + 2 * pad || k > l->in.w + 2 * pad) {
+        snprintf(why, why_len, "a kernel of %llu×%llu does not fit, even with its padding of %llu",
+                 (unsigned long long)k, (unsigned long long)k, (unsigned long long)pad);
+        return -EINVAL;
+    }
+    if (pad >= k) {
+        snprintf(why, why_len,
+                 "padding %llu makes places that see only zeros; less than the "
+                 "kernel (%llu) is allowed",
+                 (unsigned long long)pad, (unsigned long long)k);
+        return -EINVAL;
+    }
+    if (l->args.method == DML_CONV_DIRECT && stride != 1) {
+        snprintf(why, why_len, "method direct needs stride 1");
+        return -EINVAL;
+    }
+    l->out.c = (uint32_t)l->args.size;
+    l->out.h = (uint32_t)((l->in.h + 2 * pad - k) / stride + 1);
+    l->out.w = (uint32_t)((l->in.w + 2 * pad - k) / stride + 1);
+    uint64_t patch = l->in.c * k * k, n = patch * l->args.size + l->args.size;
+    if (n > DML_MODEL_PARAMS_MAX) {
+        snprintf(why, why_len, "it would have %llu parameters, at most %u are allowed",
+                 (unsigned long long)n, DML_MODEL_PARAMS_MAX);
+        return -EINVAL;
+    }
+    if (l->args.method == DML_CONV_AUTO)
+        l->args.method =
+            stride == 1 && patch <= DIRECT_PATCH_MAX ? DML_CONV_DIRECT : DML_CONV_IM2COL;
+    l->n_weights = (size_t)(patch * l->args.size);
+    l->n_biases = (size_t)l->args.size;
+    l->fan_in = (size_t)patch;
+    l->macs = (uint64_t)l->n_weights * l->out.h * l->out.w;
+    l->n_scratch =
+        l->args.method == DML_CONV_DIRECT ? dml_conv_direct_scratch(l) : dml_conv_im2col_scratch(l);
+    return 0;
+}
+
+static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    if (l->args.method == DML_CONV_DIRECT)
+        dml_conv_direct_forward(l, p);
+    else
+        dml_conv_im2col_forward(l, p);
+}
+
+static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    if (l->args.method == DML_CONV_DIRECT)
+        dml_conv_direct_backward(l, p);
+    else
+        dml_conv_im2col_backward(l, p);
+}
+
+const struct dml_layer_type dml_conv = {
+    .name = "conv",
+    .usage = "conv CHANNELS kernel K [stride S] [padding P]",
+    .opts = opts,
+    .n_bare = 1,
+    .n_required = 2,
+    .prepare = prepare,
+    .forward = forward,
+    .backward = backward,
+};

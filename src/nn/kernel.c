@@ -1,0 +1,36 @@
+/*
+ * Which build of the hot loops this processor runs.
+ *
+ * A Debian amd64 binary is compiled for SSE2, which leaves two thirds of the speed of the usual
+ * machine unused; so the loops are also compiled for AVX2 + FMA and for AVX-512 (configure decides
+ * whether the compiler can). Arm64's baseline has NEON: there is one table there.
+ */
+#include "nn/kernel.h"
+
+extern const struct dml_kernel dml_kernel_base;
+#ifdef DML_X86_LEVELS
+extern const struct dml_kernel dml_kernel_v3, dml_kernel_v4;
+#endif
+
+const struct dml_kernel *dml_kernel_nth(size_t i)
+{
+    const struct dml_kernel *tables[3];
+    size_t n = 0;
+    tables[n++] = &dml_kernel_base;
+#ifdef DML_X86_LEVELS
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        tables[n++] = &dml_kernel_v3;
+    if (n == 2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw"))
+        tables[n++] = &dml_kernel_v4;
+#endif
+    return i < n ? tables[i] : NULL;
+}
+
+const struct dml_kernel *dml_kernel_get(void)
+{
+    const struct dml_kernel *best = &dml_kernel_base, *next;
+    for (size_t i = 0; (next = dml_kernel_nth(i)); i++)
+        best = next;
+    return best;
+}

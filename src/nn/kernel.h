@@ -1,0 +1,82 @@
+/*
+ * The hot loops, private to nn/. One source, kernel_loops.c, is compiled for each level of vector
+ * instructions; a table of functions is chosen at run time.
+ *
+ * All functions may read and write up to DML_KERNEL_SLACK floats beyond the end of a buffer where
+ * the description says "with slack": they work in whole vectors.
+ */
+#pragma once
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Floats of the widest block of vectors that one step of a loop may touch. */
+#define DML_KERNEL_SLACK 64
+
+/* Rows that are read in whole vectors are padded to this many floats (one AVX-512 register). */
+#define DML_KERNEL_ROW 16
+
+static inline size_t dml_kernel_round(size_t n)
+{
+    return (n + DML_KERNEL_ROW - 1) / DML_KERNEL_ROW * DML_KERNEL_ROW;
+}
+
+/* Where the pieces of a [K][len] patch lie: K rows, `x_row` apart in the picture and `w_row`
+ * (a multiple of DML_KERNEL_ROW) apart in the packed weights. */
+struct dml_kernel_patch {
+    size_t n_rows, len, x_row, w_row;
+};
+
+struct dml_kernel_adam {
+    float beta1, beta2, epsilon;
+    float rate;   /* learning rate / (1 - beta1^t) */
+    float root;   /* 1 / sqrt(1 - beta2^t) */
+    float l2;     /* Adam: weight decay added to the gradient */
+    float shrink; /* AdamW: 1 - learning rate * weight decay, applied to the weight first */
+};
+
+struct dml_kernel {
+    const char *name;
+
+    /*
+     * A product whose right factor is never copied together: row k is x + at[k].
+     *   y[o][p] = bias[o] + sum over k of wt[k][o] x[at[k] + p],   o < n_o, p < n
+     * wt [n_k][n_o]; rows of y are y_row >= dml_kernel_round(n)
+     * apart; x and y with slack.
+     */
+    void (*shifted_gemm)(const float *x, const uint32_t *at, size_t n_k, const float *wt,
+                         const float *bias, size_t n_o, size_t n, float *y, size_t y_row);
+
+    /*
+     * io_dw[row][j] += sum over i of v[i] x[at[i] + row x_row + j]: the gradient of one output
+     * channel's weights from the n places where its dy is not zero. x, io_dw with slack.
+     */
+    void (*patch_dw)(const struct dml_kernel_patch *patch, const float *x, const uint32_t *at,
+                     const float *v, size_t n, float *io_dw);
+
+    /*
+     * io_dx[row x_row + j] += sum over i of v[i] w[at[i] + row w_row + j]: what one place of the
+     * output gives back to its patch of the input; w padded with zeros, io_dx with slack.
+     */
+    void (*patch_dx)(const struct dml_kernel_patch *patch, const float *w, const uint32_t *at,
+                     const float *v, size_t n, float *io_dx);
+
+    /* 2x2 windows of n_rows row pairs: y [n_rows][w/2], x [2 n_rows][w]; at (or NULL) gets the
+     * winner's place in x. */
+    void (*max_pool_2)(const float *x, size_t n_rows, size_t w, float *y, uint32_t *at);
+
+    void (*relu)(const float *x, float *y, size_t n);
+    void (*relu_back)(const float *y, const float *dy, float *dx, size_t n);
+
+    /* One optimiser step over n parameters; see optim.c. */
+    void (*sgd)(float *io_w, const float *g, float *io_m, size_t n, float rate, float momentum,
+                float decay);
+    void (*adam)(float *io_w, const float *g, float *io_m, float *io_v, size_t n,
+                 const struct dml_kernel_adam *c);
+};
+
+/* The best table for this processor. */
+const struct dml_kernel *dml_kernel_get(void);
+
+/* Table i of those this processor can run, worst first; NULL beyond the last. For tests. */
+const struct dml_kernel *dml_kernel_nth(size_t i);

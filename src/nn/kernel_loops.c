@@ -1,0 +1,313 @@
+/*
+ * The hot loops, compiled once per level of vector instructions (see kernel.c).
+ *
+ * They are written with the vector extension that gcc and clang share; only the number of lanes
+ * and of registers differs between SSE2 or NEON (4), AVX2 (8) and AVX-512 (16). A tile is an
+ * inline function of constant extents: the compiler unrolls it and keeps the sums in registers.
+ *
+ * shifted_gemm is convolution without im2col. For stride 1, tap k of the kernel reads the whole
+ * picture shifted by at[k], so that row k of the textbook's column matrix already lies in memory;
+ * the K-1 columns at the end of each row are computed too and thrown away by the caller.
+ *
+ * patch_dw and patch_dx go the other way and visit only the places where dy is not zero: behind
+ * relu and max-pool that is less than a quarter of them. The picture is laid out [H][W][C], which
+ * makes a row of a patch, K·C floats, one contiguous run.
+ */
+#include "nn/kernel.h"
+
+#include <math.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
+#endif
+
+#if defined(__AVX512F__)
+#define LANES 16
+#define WIDE  4 /* vectors beside each other in a tile: 6 * 4 sums of 32 registers */
+#elif defined(__AVX__)
+#define LANES 8
+#define WIDE  2 /* 6 * 2 sums of 16 registers */
+#elif defined(__aarch64__)
+#define LANES 4
+#define WIDE  4
+#else
+#define LANES 4
+#define WIDE  2
+#endif
+#define HIGH     6 /* output channels in a tile */
+#define SEGMENTS 6
+
+#ifndef DML_KERNEL_TABLE
+#define DML_KERNEL_TABLE dml_kernel_base
+#endif
+
+_Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vec load(const float *p)
+{
+    return *(const vec_anywhere *)(const void *)p;
+}
+
+INLINE void store(float *p, vec v)
+{
+    *(vec_anywhere *)(void *)p = v;
+}
+
+INLINE vec splat(float f)
+{
+    return (vec){0} + f;
+}
+
+/* ---- shifted product ---------------------------------------------------------------------- */
+
+INLINE void tile(const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,
+                 const float *bias, float *y, size_t y_row, const unsigned high,
+                 const unsigned wide)
+{
+    vec sum[HIGH][WIDE];
+    for (unsigned o = 0; o < high; o++)
+        for (unsigned v = 0; v < wide; v++)
+            sum[o][v] = splat(bias[o]);
+    for (size_t k = 0; k < n_k; k++, wt += n_o) {
+        const float *row = x + at[k];
+        vec in[WIDE];
+#pragma GCC unroll 4
+        for (unsigned v = 0; v < wide; v++)
+            in[v] = load(row + v * LANES);
+#pragma GCC unroll 6
+        for (unsigned o = 0; o < high; o++) {
+            vec w = splat(wt[o]);
+#pragma GCC unroll 4
+            for (unsigned v = 0; v < wide; v++)
+                sum[o][v] += w * in[v];
+        }
+    }
+    for (unsigned o = 0; o < high; o++)
+        for (unsigned v = 0; v < wide; v++)
+            store(y + o * y_row + v * LANES, sum[o][v]);
+}
+
+INLINE void strip(const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,
+                  const float *bias, size_t n, float *y, size_t y_row, const unsigned high)
+{
+    size_t p = 0;
+    for (; p + (WIDE - 1) * LANES < n; p += WIDE * LANES)
+        tile(x + p, at, n_k, wt, n_o, bias, y + p, y_row, high, WIDE);
+#if WIDE > 2
+    for (; p + LANES < n; p += 2 * LANES)
+        tile(x + p, at, n_k, wt, n_o, bias, y + p, y_row, high, 2);
+#endif
+    for (; p < n; p += LANES)
+        tile(x + p, at, n_k, wt, n_o, bias, y + p, y_row, high, 1);
+}
+
+static void shifted_gemm(const float *x, const uint32_t *at, size_t n_k, const float *wt,
+                         const float *bias, size_t n_o, size_t n, float *y, size_t y_row)
+{
+    size_t left = (n_o + HIGH - 1) / HIGH; /* strips, of nearly equal height */
+    for (size_t o = 0; o < n_o; left--) {
+        size_t high = (n_o - o + left - 1) / left;
+        const float *w = wt + o, *b = bias + o;
+        float *to = y + o * y_row;
+        switch (high) {
+        case 6:
+            strip(x, at, n_k, w, n_o, b, n, to, y_row, 6);
+            break;
+        case 5:
+            strip(x, at, n_k, w, n_o, b, n, to, y_row, 5);
+            break;
+        case 4:
+            strip(x, at, n_k, w, n_o, b, n, to, y_row, 4);
+            break;
+        case 3:
+            strip(x, at, n_k, w, n_o, b, n, to, y_row, 3);
+            break;
+        case 2:
+            strip(x, at, n_k, w, n_o, b, n, to, y_row, 2);
+            break;
+        default:
+            strip(x, at, n_k, w, n_o, b, n, to, y_row, 1);
+            break;
+        }
+        o += high;
+    }
+}
+
+/* ---- patches ------------------------------------------------------------------------------ */
+
+/*
+ * sum[s] += v[i] from[at[i] + from_at[s]], kept in registers over all i. A segment may run over its
+ * end into the next one's start, in a picture narrower than a vector; that is right because all
+ * are read before and written after the loop, in ascending order.
+ */
+INLINE void segments(const float *from, const uint32_t *at, const float *v, size_t n,
+                     const size_t *from_at, float *to, const size_t *to_at, const unsigned count)
+{
+    vec sum[SEGMENTS];
+    for (unsigned s = 0; s < count; s++)
+        sum[s] = load(to + to_at[s]);
+    for (size_t i = 0; i < n; i++) {
+        const float *row = from + at[i];
+        vec value = splat(v[i]);
+#pragma GCC unroll 6
+        for (unsigned s = 0; s < count; s++)
+            sum[s] += value * load(row + from_at[s]);
+    }
+    for (unsigned s = 0; s < count; s++)
+        store(to + to_at[s], sum[s]);
+}
+
+INLINE void patch(const struct dml_kernel_patch *p, const float *from, const uint32_t *at,
+                  const float *v, size_t n, size_t from_row, float *to, size_t to_row)
+{
+    size_t per_row = (p->len + LANES - 1) / LANES, total = p->n_rows * per_row;
+    size_t left = (total + SEGMENTS - 1) / SEGMENTS; /* groups, of nearly equal size */
+    size_t row = 0, j = 0;
+    for (size_t done = 0; done < total; left--) {
+        size_t from_at[SEGMENTS], to_at[SEGMENTS];
+        size_t count = (total - done + left - 1) / left;
+        for (size_t s = 0; s < count; s++) {
+            from_at[s] = row * from_row + j;
+            to_at[s] = row * to_row + j;
+            j += LANES;
+            if (j >= p->len) {
+                j = 0;
+                row++;
+            }
+        }
+        switch (count) {
+        case 6:
+            segments(from, at, v, n, from_at, to, to_at, 6);
+            break;
+        case 5:
+            segments(from, at, v, n, from_at, to, to_at, 5);
+            break;
+        case 4:
+            segments(from, at, v, n, from_at, to, to_at, 4);
+            break;
+        case 3:
+            segments(from, at, v, n, from_at, to, to_at, 3);
+            break;
+        case 2:
+            segments(from, at, v, n, from_at, to, to_at, 2);
+            break;
+        default:
+            segments(from, at, v, n, from_at, to, to_at, 1);
+            break;
+        }
+        done += count;
+    }
+}
+
+static void patch_dw(const struct dml_kernel_patch *p, const float *x, const uint32_t *at,
+                     const float *v, size_t n, float *io_dw)
+{
+    if (n)
+        patch(p, x, at, v, n, p->x_row, io_dw, p->w_row);
+}
+
+static void patch_dx(const struct dml_kernel_patch *p, const float *w, const uint32_t *at,
+                     const float *v, size_t n, float *io_dx)
+{
+    if (n)
+        patch(p, w, at, v, n, p->w_row, io_dx, p->x_row);
+}
+
+/* ---- pointwise ---------------------------------------------------------------------------- */
+
+static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict y,
+                       uint32_t *restrict at)
+{
+    size_t half = w / 2;
+    for (size_t r = 0; r < n_rows; r++) {
+        const float *a = x + 2 * r * w, *b = a + w;
+        float *to = y + r * half;
+        if (!at) {
+            for (size_t j = 0; j < half; j++) {
+                float up = a[2 * j + 1] > a[2 * j] ? a[2 * j + 1] : a[2 * j];
+                float down = b[2 * j + 1] > b[2 * j] ? b[2 * j + 1] : b[2 * j];
+                to[j] = down > up ? down : up;
+            }
+            continue;
+        }
+        uint32_t *won = at + r * half;
+        uint32_t first = (uint32_t)(2 * r * w), second = first + (uint32_t)w;
+        for (size_t j = 0; j < half; j++) {
+            float a0 = a[2 * j], a1 = a[2 * j + 1], b0 = b[2 * j], b1 = b[2 * j + 1];
+            uint32_t here = 2 * (uint32_t)j;
+            float up = a1 > a0 ? a1 : a0, down = b1 > b0 ? b1 : b0;
+            uint32_t i_up = a1 > a0 ? first + here + 1 : first + here;
+            uint32_t i_down = b1 > b0 ? second + here + 1 : second + here;
+            to[j] = down > up ? down : up;
+            won[j] = down > up ? i_down : i_up;
+        }
+    }
+}
+
+/* Not a number goes through, so that a run that diverged says so. */
+static void relu(const float *x, float *y, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        y[i] = x[i] < 0.0f ? 0.0f : x[i];
+}
+
+static void relu_back(const float *y, const float *dy, float *dx, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+}
+
+static void sgd(float *restrict io_w, const float *restrict g, float *restrict io_m, size_t n,
+                float rate, float momentum, float decay)
+{
+    if (!io_m) {
+        for (size_t i = 0; i < n; i++)
+            io_w[i] -= rate * (g[i] + decay * io_w[i]);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        float m = momentum * io_m[i] + (g[i] + decay * io_w[i]);
+        io_m[i] = m;
+        io_w[i] -= rate * m;
+    }
+}
+
+static void adam(float *restrict io_w, const float *restrict g, float *restrict io_m,
+                 float *restrict io_v, size_t n, const struct dml_kernel_adam *c)
+{
+    const struct dml_kernel_adam k = *c;
+    for (size_t i = 0; i < n; i++) {
+        float w = io_w[i] * k.shrink, d = g[i] + k.l2 * io_w[i];
+        float m = k.beta1 * io_m[i] + (1.0f - k.beta1) * d;
+        float v = k.beta2 * io_v[i] + (1.0f - k.beta2) * d * d;
+        io_m[i] = m;
+        io_v[i] = v;
+        io_w[i] = w - k.rate * m / (sqrtf(v) * k.root + k.epsilon);
+    }
+}
+
+extern const struct dml_kernel DML_KERNEL_TABLE;
+const struct dml_kernel DML_KERNEL_TABLE = {
+#if defined(__AVX512F__)
+    .name = "avx512",
+#elif defined(__AVX__)
+    .name = "avx2",
+#elif defined(__aarch64__)
+    .name = "neon",
+#else
+    .name = "base",
+#endif
+    .shifted_gemm = shifted_gemm,
+    .patch_dw = patch_dw,
+    .patch_dx = patch_dx,
+    .max_pool_2 = max_pool_2,
+    .relu = relu,
+    .relu_back = relu_back,
+    .sgd = sgd,
+    .adam = adam,
+};

@@ -1,0 +1,22 @@
+/* The families of layers. */
+#include "nn/layer.h"
+
+#include <string.h>
+
+static const struct dml_layer_type *const types[] = {
+    &dml_conv,     &dml_linear,   &dml_relu,    &dml_tanh,    &dml_sigmoid,
+    &dml_max_pool, &dml_avg_pool, &dml_flatten, &dml_dropout, NULL,
+};
+
+const struct dml_layer_type *const *dml_layer_types(void)
+{
+    return types;
+}
+
+const struct dml_layer_type *dml_layer_find(const char *name)
+{
+    for (size_t i = 0; types[i]; i++)
+        if (!strcmp(types[i]->name, name))
+            return types[i];
+    return NULL;
+}

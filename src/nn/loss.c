@@ -1,0 +1,58 @@
+/*
+ * Losses over a slice of a minibatch.
+ *
+ * Cross-entropy takes logits and subtracts the largest before exp(), so nothing overflows; the loss
+ * of a sample is log(sum of exp) - logit of its label, its gradient softmax - one-hot. Sums over
+ * samples are kept in double, which makes slices add up to the same figure closely enough to print.
+ */
+#include "nn/model.h"
+
+#include <assert.h>
+#include <math.h>
+
+static double cross_entropy(const float *y, size_t n, size_t label, float scale, float *dy,
+                            size_t *io_correct)
+{
+    size_t best = 0;
+    for (size_t i = 1; i < n; i++)
+        if (y[i] > y[best])
+            best = i;
+    /* With a NaN anywhere the loss must be NaN, even where comparisons passed it by. */
+    float top = y[best], sum = 0.0f;
+    for (size_t i = 0; i < n; i++)
+        sum += expf(y[i] - top);
+    *io_correct += best == label && !isnan(sum);
+    if (dy) {
+        float share = scale / sum;
+        for (size_t i = 0; i < n; i++)
+            dy[i] = expf(y[i] - top) * share;
+        dy[label] -= scale;
+    }
+    return log((double)sum) + (double)top - (double)y[label];
+}
+
+void dml_model_loss_grad(const struct dml_model *m, const float *y, const int32_t *labels,
+                         const float *targets, size_t batch, double divisor, double *ret_loss,
+                         size_t *ret_correct, float *dy)
+{
+    size_t n = dml_model_n_outputs(m), correct = 0;
+    double loss = 0.0;
+    float scale = (float)(1.0 / divisor);
+    if (dml_model_loss(m) == DML_LOSS_CROSS_ENTROPY) {
+        for (size_t b = 0; b < batch; b++) {
+            assert(labels[b] >= 0 && (size_t)labels[b] < n);
+            loss += cross_entropy(y + b * n, n, (size_t)labels[b], scale, dy ? dy + b * n : NULL,
+                                  &correct);
+        }
+    } else {
+        assert(n == 1);
+        for (size_t b = 0; b < batch; b++) {
+            float off = y[b] - targets[b];
+            loss += (double)off * (double)off;
+            if (dy)
+                dy[b] = 2.0f * off * scale;
+        }
+    }
+    *ret_loss = loss;
+    *ret_correct = correct;
+}
