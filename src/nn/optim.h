@@ -12,15 +12,15 @@ enum dml_optim_schedule { DML_SCHEDULE_CONSTANT, DML_SCHEDULE_STEP, DML_SCHEDULE
 /* Section [train] of a test case. Epochs are counted over the whole run. */
 struct dml_train_options {
     uint64_t rounds, local_epochs, batch_size;
-    int optimizer;     /* enum dml_optim_kind */
+    int optimizer; /* enum dml_optim_kind */
     double learning_rate, momentum, weight_decay;
     double beta1, beta2, epsilon;
-    int schedule;      /* enum dml_optim_schedule */
+    int schedule;         /* enum dml_optim_schedule */
     uint64_t step_epochs; /* step: every so many epochs … */
     double step_factor;   /* … the rate is multiplied by this */
     double final_rate;    /* cosine: rate at the end, as a fraction of learning_rate */
     uint64_t seed;
-    uint64_t eval_every;  /* evaluate the global model every so many rounds; the last one always */
+    uint64_t eval_every; /* evaluate the global model every so many rounds; the last one always */
 };
 
 extern const struct dml_opt dml_train_opts[];
@@ -43,3 +43,11 @@ void dml_optim_reset(struct dml_optim *optim);
  * Adam, Kingma & Ba 2015; AdamW, Loshchilov & Hutter 2019.
  */
 void dml_optim_step(struct dml_optim *optim, double rate, float *io_params, const float *grad);
+
+/*
+ * The same in two halves, for threads that share a step: one begins it, then each applies it to a
+ * part of its own. grad [n] belongs to io_params[first … first + n).
+ */
+void dml_optim_begin(struct dml_optim *optim, double rate);
+void dml_optim_apply(struct dml_optim *optim, float *io_params, const float *grad, size_t first,
+                     size_t n);
