@@ -16,14 +16,14 @@ struct dml_model;
 
 struct dml_checkpoint {
     struct dml_model *model;
-    float *vec;             /* [P+Q] */
-    uint32_t n_channels;    /* C */
-    float *mean, *scale;    /* [C] */
+    float *vec;          /* [P+Q] */
+    uint32_t n_channels; /* C */
+    float *mean, *scale; /* [C] */
     uint32_t n_classes;
-    char **class_names;     /* [n_classes] */
-    char *dataset;          /* name of the data set it was trained on */
-    char *testcase;         /* name of the test case */
-    uint64_t round;         /* rounds behind it */
+    char **class_names; /* [n_classes] */
+    char *dataset;      /* name of the data set it was trained on */
+    char *testcase;     /* name of the test case */
+    uint64_t round;     /* rounds behind it */
 };
 
 /* Statistics and names are taken from ds. Returns 0 or a negative errno. */
