@@ -18,18 +18,18 @@
 
 /* What a node may use. */
 struct dml_trainer_cpu {
-    unsigned n_threads;  /* >= 1 */
-    double duty;         /* (0, 1]: share of the time the threads may compute; 1 = no limit */
-    const int *cpus;     /* CPU numbers to pin thread i to (cpus[i]), or NULL: no affinity */
+    unsigned n_threads; /* >= 1 */
+    double duty;        /* (0, 1]: share of the time the threads may compute; 1 = no limit */
+    const int *cpus;    /* CPU numbers to pin thread i to (cpus[i]), or NULL: no affinity */
 };
 
 struct dml_trainer_result {
     uint64_t n_samples; /* trained on, over all epochs of the call */
     uint64_t n_steps;
-    double loss;        /* mean over these samples, as training saw them */
-    double accuracy;    /* likewise; 0 for regression */
-    uint64_t work_us;   /* wall time inside the call, duty-cycle sleeps included */
-    uint64_t slept_us;  /* of which duty-cycle sleeps */
+    double loss;       /* mean over these samples, as training saw them */
+    double accuracy;   /* likewise; 0 for regression */
+    uint64_t work_us;  /* wall time inside the call, duty-cycle sleeps included */
+    uint64_t slept_us; /* of which duty-cycle sleeps */
 };
 
 struct dml_trainer;
@@ -67,7 +67,8 @@ struct dml_eval_result {
 
 /* vec [P+Q] over a whole data set. Returns 0, -EINVAL, -ENOMEM, -ECANCELED. */
 int dml_trainer_evaluate(const struct dml_model *m, const float *vec, const struct dml_dataset *ds,
-                         unsigned n_threads, const atomic_bool *cancel, struct dml_eval_result *ret);
+                         unsigned n_threads, const atomic_bool *cancel,
+                         struct dml_eval_result *ret);
 
 /* Bytes a trainer of this model, batch and thread count will hold, data apart: told to the user
  * before a run instead of by the OOM killer. */
