@@ -1,0 +1,193 @@
+/*
+ * Every layer, forward against its definition in double and backward against central differences
+ * of that definition.
+ *
+ * The scalar that is differentiated is sum of r·y with fixed r. With a step of 1e-5 in double the
+ * difference quotient is right to about 1e-9 relative, far better than what is tested: sums of up
+ * to some hundred float products, right to about 1e-6 of the largest. The tolerance is 2e-5 of the
+ * largest gradient: a wrong tap or a missed pixel is off by ten thousand times that.
+ */
+#include "nn/model.h"
+
+#include <stdio.h>
+
+#include "base/err.h"
+#include "nn/conv.h"
+#include "tests/tap.h"
+#include "tests/unit/nn_ref.h"
+
+#define TOLERANCE 2e-5
+#define STEP      1e-5
+
+static const char *const cases[] = {
+    "input 3 8 8\nconv 4 kernel 3\n",
+    "input 3 8 8\nconv 4 kernel 3 method im2col\n",
+    "input 1 5 6\nconv 1 kernel 5\n",
+    "input 1 5 5\nconv 1 kernel 1\n",
+    "input 1 1 1\nconv 7 kernel 1\n",
+    "input 2 7 9\nconv 6 kernel 3 padding 1\n",
+    "input 2 7 9\nconv 6 kernel 3 padding 1 method im2col\n",
+    "input 2 4 3\nconv 13 kernel 3 padding 2\n",
+    "input 5 9 6\nconv 3 kernel 4 stride 2\n",
+    "input 5 9 6\nconv 3 kernel 4 stride 3 padding 2\n",
+    "input 3 12 12\nconv 8 kernel 5\nrelu\nmax-pool 2\nconv 5 kernel 3\nrelu\n",
+    "input 4 2 40\nconv 2 kernel 2\n",
+    "input 17 6 6\nconv 9 kernel 2\nrelu\n",
+    "input 7\nlinear 5\n",
+    "input 1\nlinear 2\n",
+    "input 2 3 4\nlinear 5\n",
+    "input 2 3 4\nflatten\nlinear 5\nrelu\nlinear 3\n",
+    "input 9\nrelu\nlinear 2\n",
+    "input 9\ntanh\n",
+    "input 9\nsigmoid\n",
+    "input 9\nlinear 6\ntanh\nflatten\nrelu\nlinear 4\nsigmoid\ntanh\n",
+    "input 9\nlinear 8\ntanh\ndropout 0.5\nlinear 3\n",
+    "input 3 6 8\nmax-pool 2\n",
+    "input 3 7 5\nmax-pool 2\n",
+    "input 2 9 9\nmax-pool 3 stride 2\n",
+    "input 2 9 9\navg-pool 3 stride 2\nrelu\n",
+    "input 3 6 8\navg-pool 2\ntanh\n",
+    "input 2 8 8\nmax-pool 2\nflatten\ntanh\nlinear 4\n",
+    "input 3 10 10\ndropout 0.3\nconv 4 kernel 3\n",
+};
+
+struct subject {
+    struct dml_model *m;
+    size_t d, o, n, batch; /* inputs, outputs, parameters, samples */
+    double *vec, *x, *r;   /* [P] [B][D] [B][O] */
+    const float *mask;
+};
+
+/* sum of r·y */
+static double scalar(const struct subject *s)
+{
+    double *y = malloc(s->batch * s->o * sizeof(double)), sum = 0.0;
+    ref_forward(s->m, s->vec, s->x, s->batch, s->mask, y);
+    for (size_t i = 0; i < s->batch * s->o; i++)
+        sum += s->r[i] * y[i];
+    free(y);
+    return sum;
+}
+
+static double slope(const struct subject *s, double *at)
+{
+    double here = *at;
+    *at = here + STEP;
+    double up = scalar(s);
+    *at = here - STEP;
+    double down = scalar(s);
+    *at = here;
+    return (up - down) / (2.0 * STEP);
+}
+
+static double *widen(const float *x, size_t n)
+{
+    double *y = malloc((n + 1) * sizeof(double));
+    for (size_t i = 0; i < n; i++)
+        y[i] = (double)x[i];
+    return y;
+}
+
+/* Largest difference between got and want, as a share of the largest wanted. */
+static double compare(const float *got, const double *want, size_t n)
+{
+    double off = 0.0, top = 1e-3;
+    for (size_t i = 0; i < n; i++) {
+        top = fmax(top, fabs(want[i]));
+        off = fmax(off, fabs((double)got[i] - want[i]));
+    }
+    return off / top;
+}
+
+static void check(const char *lines)
+{
+    char text[512];
+    struct dml_err err = {0};
+    struct subject s = {.batch = 3};
+    snprintf(text, sizeof(text), "name t\n%s", lines);
+    int e = dml_model_parse(text, strlen(text), "t", &s.m, &err);
+    for (char *c = text; *c; c++)
+        *c = *c == '\n' ? ';' : *c;
+    if (!tap_ok(e == 0, "parse: %s", text + 7)) {
+        tap_note("%s", err.text);
+        return;
+    }
+    s.d = dml_model_n_inputs(s.m);
+    s.o = dml_model_n_outputs(s.m);
+    s.n = dml_model_n_params(s.m);
+    float *vec = dml_mem_floats(s.n), *x = dml_mem_floats(s.batch * s.d);
+    float *y = dml_mem_floats(s.batch * s.o), *r = dml_mem_floats(s.batch * s.o);
+    float *grad = dml_mem_floats(s.n), *dx = dml_mem_floats(s.batch * s.d);
+    float *space = dml_mem_floats(dml_model_workspace(s.m, s.batch, true));
+    ref_fill(vec, s.n, 0.5, 1);
+    ref_fill(x, s.batch * s.d, 1.0, 2);
+    ref_fill(r, s.batch * s.o, 1.0, 3);
+    s.vec = widen(vec, s.n);
+    s.x = widen(x, s.batch * s.d);
+    s.r = widen(r, s.batch * s.o);
+
+    const struct dml_model_training training = {.seed = 1};
+    dml_model_forward(s.m, vec, NULL, x, s.batch, &training, space, y);
+    float *mask = NULL; /* what the layer drew: kept beside its activations */
+    size_t at = 0;
+    for (size_t i = 0; i < s.m->n_layers; i++) {
+        const struct dml_layer *l = &s.m->layers[i];
+        if (!l->in_place)
+            at += (s.batch * dml_layer_size(l->out) + 15) / 16 * 16;
+        if (!strcmp(l->type->name, "dropout"))
+            mask = space + at;
+        at += (s.batch * l->n_saved + 15) / 16 * 16;
+    }
+    s.mask = mask;
+    double *want = malloc(s.batch * s.o * sizeof(double));
+    ref_forward(s.m, s.vec, s.x, s.batch, mask, want);
+    double off = compare(y, want, s.batch * s.o);
+    tap_ok(off < TOLERANCE, "forward, max difference %.1e", off);
+    free(want);
+
+    dml_model_backward(s.m, vec, x, r, s.batch, space, grad, dx);
+    double *dw = malloc((s.n + 1) * sizeof(double)), *dxw = malloc(s.batch * s.d * sizeof(double));
+    for (size_t i = 0; i < s.n; i++)
+        dw[i] = slope(&s, &s.vec[i]);
+    for (size_t i = 0; i < s.batch * s.d; i++)
+        dxw[i] = slope(&s, &s.x[i]);
+    off = compare(grad, dw, s.n);
+    tap_ok(off < TOLERANCE, "dparams (%zu), max difference %.1e", s.n, off);
+    off = compare(dx, dxw, s.batch * s.d);
+    tap_ok(off < TOLERANCE, "dx, max difference %.1e", off);
+
+    /* Gradients are added to, and nobody must ask for dx. */
+    float *twice = dml_mem_floats(s.n);
+    memcpy(twice, grad, s.n * sizeof(float));
+    for (size_t i = 0; i < s.batch * s.o; i++)
+        r[i] = (float)s.r[i];
+    dml_model_forward(s.m, vec, NULL, x, s.batch, &training, space, y);
+    dml_model_backward(s.m, vec, x, r, s.batch, space, twice, NULL);
+    for (size_t i = 0; i < s.n; i++)
+        dw[i] *= 2.0;
+    off = compare(twice, dw, s.n);
+    tap_ok(off < TOLERANCE, "a second backward, without dx, adds the same, max difference %.1e",
+           off);
+
+    free(twice);
+    free(dw);
+    free(dxw);
+    free(vec);
+    free(x);
+    free(y);
+    free(r);
+    free(grad);
+    free(dx);
+    free(space);
+    free(s.vec);
+    free(s.x);
+    free(s.r);
+    dml_model_free(s.m);
+}
+
+int main(void)
+{
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++)
+        check(cases[i]);
+    return tap_done();
+}
