@@ -29,6 +29,9 @@ struct dml_server_handlers {
     /* Somebody said hello with the right protocol. Return 0 to welcome it, or a negative errno with
      * a sentence in refusal. The session is borrowed; keep it with dml_session_ref(). */
     int (*joined)(void *arg, struct dml_session *s, char *refusal, size_t refusal_len);
+    /* Somebody was turned away by the server itself: another protocol, an impossible hello. id: as
+     * claimed, perhaps "". NULL: not wanted. */
+    void (*refused)(void *arg, const char *id, const char *peer, const char *why);
     /* Called once for each session that joined() welcomed. */
     void (*left)(void *arg, struct dml_session *s, const char *why);
     void (*beat)(void *arg, struct dml_session *s, const struct dml_health *health);
