@@ -45,7 +45,8 @@ const char *dml_record_worker_name(struct dml_record *rec, unsigned rank, const 
     return name;
 }
 
-static void print_at(struct dml_record *rec, size_t at, const char *fmt, va_list ap)
+__attribute__((format(printf, 3, 0))) static void print_at(struct dml_record *rec, size_t at,
+                                                           const char *fmt, va_list ap)
 {
     (void)vsnprintf(rec->message + at, sizeof(rec->message) - at, fmt, ap);
 }
