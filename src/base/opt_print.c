@@ -82,7 +82,9 @@ const char *dml_opt_unit_range(const struct dml_opt *opt, char *buf, size_t buf_
     const char *unit = opt->type == DML_OPT_TEXT ? "bytes long" : own_unit ? "" : opt->unit;
     const char *gap = unit && *unit ? " " : "";
     (void)end_text(opt, opt->min, min);
-    if (opt->max < opt->min)
+    if (opt->type == DML_OPT_TEXT && opt->min == 1.0 && opt->max < opt->min)
+        (void)snprintf(buf, buf_len, "not empty");
+    else if (opt->max < opt->min)
         (void)snprintf(buf, buf_len, "at least %s%s%s", min, gap, unit ? unit : "");
     else
         (void)snprintf(buf, buf_len, "%s to %s%s%s", min, end_text(opt, opt->max, max), gap,

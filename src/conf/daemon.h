@@ -9,21 +9,21 @@
 struct dml_err;
 
 struct dml_master_options {
-    char *listen;            /* [master] listen */
+    char *listen; /* [master] listen */
     char *control_socket;
-    int remote;              /* 0 no, 1 read-only, 2 full: what dmlctl may do over TCP */
-    char *testcase;          /* path of the test case to run at start; "" = none */
+    int remote;     /* 0 no, 1 read-only, 2 full: what dmlctl may do over TCP */
+    char *testcase; /* path of the test case to run at start; "" = none */
     char *results_dir, *model_dir, *plugin_dir, *data_dir;
     uint64_t beat_timeout_us;
-    int log;                 /* enum dml_log_target */
-    char *log_level;         /* err warning info debug */
+    int log;         /* enum dml_log_target */
+    char *log_level; /* err warning notice info debug */
 };
 
 struct dml_worker_options {
-    char *master;            /* [worker] master = host[:port] */
-    char *id;                /* "" = hostname */
+    char *master; /* [worker] master = host[:port] */
+    char *id;     /* "" = hostname */
     char *cache_dir, *model_dir, *plugin_dir, *data_dir;
-    uint64_t cache_max;      /* bytes of cached shards */
+    uint64_t cache_max; /* bytes of cached shards */
     uint64_t heartbeat_us;
     uint64_t backoff_max_us; /* longest pause between attempts to reach the master */
     int affinity;            /* 0 no, 1 auto */

@@ -24,8 +24,8 @@ struct dml_err;
 /* Section [testcase]. In an expanded case nodes and cores are single numbers. */
 struct dml_case_options {
     char *name;
-    uint64_t nodes;   /* workers; 1 for standalone */
-    double cores;     /* total over the cluster; 0 = all cores of every worker */
+    uint64_t nodes; /* workers; 1 for standalone */
+    double cores;   /* total over the cluster; 0 = all cores of every worker */
     uint64_t repeats;
 };
 
@@ -56,11 +56,11 @@ struct dml_testcase {
     struct dml_train_options train;
     struct dml_parallel_options parallel;
     struct dml_cluster_options cluster;
-    char *strategy;                /* [strategy] name */
-    struct dml_loader *plugin;     /* open while the test case lives */
-    void *strategy_options;        /* plugin's own struct, filled; NULL when it has none */
-    char *label;                   /* what tells this case from its siblings: "3:6", or
-                                      "3:6 learning-rate=0.1" */
+    char *strategy;            /* [strategy] name */
+    struct dml_loader *plugin; /* open while the test case lives */
+    void *strategy_options;    /* plugin's own struct, filled; NULL when it has none */
+    char *label;               /* what tells this case from its siblings: "3:6", or
+                                  "3:6 learning-rate=0.1" */
 };
 
 struct dml_testcases {
@@ -69,12 +69,12 @@ struct dml_testcases {
 };
 
 /*
- * Reads FILE and FILE.d / *.conf, checks every key against the tables, expands the matrix (row-major
- * in the order of the keys in the file) and checks each case as a whole.
- * plugin_dir: where strategies are. NULL: the section [strategy] is not looked at (plugin and
- * strategy_options stay NULL); a worker takes its order so, because only rank 0 aggregates.
- * Returns 0, -EINVAL (err: file, line, the offending word, the nearest right one), errno of reading.
- * Owner: caller, dml_testcases_free().
+ * Reads FILE and FILE.d / *.conf, checks every key against the tables, expands the matrix
+ * (row-major in the order of the keys in the file) and checks each case as a whole. plugin_dir:
+ * where strategies are. NULL: the section [strategy] is not looked at (plugin and strategy_options
+ * stay NULL); a worker takes its order so, because only rank 0 aggregates. Returns 0, -EINVAL (err:
+ * file, line, the offending word, the nearest right one), errno of reading. Owner: caller,
+ * dml_testcases_free().
  */
 int dml_testcase_load(const char *path, const char *plugin_dir, struct dml_testcases **ret,
                       struct dml_err *err);
@@ -85,7 +85,8 @@ int dml_testcase_parse(const char *text, size_t len, const char *file, const cha
 struct dml_testcases *dml_testcases_free(struct dml_testcases *t);
 DML_MEM_CLEANUP(struct dml_testcases, dml_testcases_free);
 
-/* INI text of one expanded case, complete, such that parsing it gives one equal case. Caller frees. */
+/* INI text of one expanded case, complete, such that parsing it gives one equal case. Caller frees.
+ */
 int dml_testcase_print(const struct dml_testcase *tc, char **ret_text);
 
 /* Cores of one worker: cores / nodes, or 0 for all of them. */
