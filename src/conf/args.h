@@ -1,0 +1,48 @@
+/*
+ * A daemon's command line: --config FILE, then every key of its option table as --KEY VALUE, which
+ * overrides the file, then a few switches of its own.
+ */
+#pragma once
+
+#include <signal.h>
+#include <stdbool.h>
+
+#include "base/opt.h"
+
+struct dml_err;
+
+/* A switch without a value. */
+struct dml_args_switch {
+    const char *name, *help;
+    bool *value;
+};
+
+struct dml_args {
+    const char *program, *summary;
+    const char *config; /* the file that is read when it is there and --config is not given */
+    const struct dml_opt *table;
+    const struct dml_args_switch *switches; /* ends with name == NULL */
+};
+
+/*
+ * Fills `target` with defaults, the file, and the command line, in this order.
+ * Returns 0; 1 when --help or --version was answered on stdout and the program is to end well;
+ * -EBADRQC for a wrong command line; otherwise as dml_daemon_load().
+ * Until dml_args_log_init(), the log goes to the terminal, or where there is none as by default.
+ * Owner: caller, dml_opt_done(table, target), also after an error.
+ */
+int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *target,
+                   struct dml_err *err);
+
+/* Blocks what a daemon waits for, and SIGPIPE. *ret: SIGTERM, SIGINT, SIGHUP. */
+void dml_args_block_signals(sigset_t *ret);
+
+/* log: enum dml_log_target; level: err, warning, notice, info or debug. Returns 0 or -EINVAL. */
+int dml_args_log_init(const char *program, int log, const char *level, struct dml_err *err);
+
+/*
+ * The one place where a daemon says why it does not start: to the log, or as a plain line when
+ * somebody sits in front of it.
+ * Returns the exit code (sysexits.h): 64 wrong command line, 78 wrong configuration, 1 else.
+ */
+int dml_args_fail(int r, const struct dml_err *err);
