@@ -29,10 +29,11 @@ struct dml_kernel_patch {
 
 struct dml_kernel_adam {
     float beta1, beta2, epsilon;
-    float rate;   /* learning rate / (1 - beta1^t) */
-    float root;   /* 1 / sqrt(1 - beta2^t) */
-    float l2;     /* Adam: weight decay added to the gradient */
-    float shrink; /* AdamW: 1 - learning rate * weight decay, applied to the weight first */
+    float gain1, gain2; /* 1 - beta1, 1 - beta2, which float32 would get wrong in the fifth digit */
+    float rate;         /* learning rate / (1 - beta1^t) */
+    float root;         /* 1 / sqrt(1 - beta2^t) */
+    float l2;           /* Adam: weight decay added to the gradient */
+    float shrink;       /* AdamW: 1 - learning rate * weight decay, applied to the weight first */
 };
 
 struct dml_kernel {

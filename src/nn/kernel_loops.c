@@ -283,8 +283,8 @@ static void adam(float *restrict io_w, const float *restrict g, float *restrict 
     const struct dml_kernel_adam k = *c;
     for (size_t i = 0; i < n; i++) {
         float w = io_w[i] * k.shrink, d = g[i] + k.l2 * io_w[i];
-        float m = k.beta1 * io_m[i] + (1.0f - k.beta1) * d;
-        float v = k.beta2 * io_v[i] + (1.0f - k.beta2) * d * d;
+        float m = k.beta1 * io_m[i] + k.gain1 * d;
+        float v = k.beta2 * io_v[i] + k.gain2 * d * d;
         io_m[i] = m;
         io_v[i] = v;
         io_w[i] = w - k.rate * m / (sqrtf(v) * k.root + k.epsilon);

@@ -140,6 +140,8 @@ void dml_optim_begin(struct dml_optim *optim, double rate)
         .beta1 = (float)optim->beta1,
         .beta2 = (float)optim->beta2,
         .epsilon = (float)optim->epsilon,
+        .gain1 = (float)(1.0 - optim->beta1),
+        .gain2 = (float)(1.0 - optim->beta2),
         .rate = (float)(rate / (1.0 - pow(optim->beta1, t))),
         .root = (float)(1.0 / sqrt(1.0 - pow(optim->beta2, t))),
         .l2 = optim->kind == DML_OPTIM_ADAM ? (float)optim->decay : 0.0f,

@@ -195,7 +195,7 @@ static void test_pointwise(const struct dml_kernel *k)
         differ((double)w[i], (double)old[i] - 0.1 * ((double)g[i] + 0.01 * (double)old[i]));
     tap_ok(worst < TOLERANCE, "%s: sgd, max difference %.1e", k->name, worst);
 
-    const struct dml_kernel_adam c = {0.9f, 0.99f, 1e-3f, 0.1f, 3.0f, 0.01f, 0.95f};
+    const struct dml_kernel_adam c = {0.9f, 0.99f, 1e-3f, 0.1f, 0.01f, 0.1f, 3.0f, 0.01f, 0.95f};
     worst = 0.0;
     for (size_t i = 0; i < N; i++) {
         v[i] = old_v[i] = fabsf(v[i]);
