@@ -128,7 +128,7 @@ static void print_failures(const struct dml_results *r, FILE *f)
                 dml_mem_printf("%s, run %u failed: %s", r->cases[i].label, run->repeat + 1,
                                run->error ? run->error : "no reason was recorded");
             if (text)
-                dml_table_wrap(text, WIDTH, 4, f);
+                dml_table_wrap(text, WIDTH, 0, 4, f);
             any = true;
         }
     if (any)
@@ -151,7 +151,7 @@ static void print_break_even(const struct dml_results *r, FILE *f)
         (void)snprintf(text, sizeof(text),
                        "Break-even: none; lines fitted over the nodes never let the overhead O "
                        "exceed the work W.");
-    dml_table_wrap(text, WIDTH, 0, f);
+    dml_table_wrap(text, WIDTH, 0, 0, f);
 }
 
 void dml_results_print_table(const struct dml_results *r, FILE *f)

@@ -123,18 +123,19 @@ int dml_table_print(const struct dml_table *t, size_t gap, FILE *f)
     return 0;
 }
 
-void dml_table_wrap(const char *text, size_t width, size_t indent, FILE *f)
+void dml_table_wrap(const char *text, size_t width, size_t first, size_t indent, FILE *f)
 {
-    size_t at = 0;
+    size_t at = first;
+    (void)fprintf(f, "%*s", (int)first, "");
     for (const char *p = text; *p;) {
         size_t len = strcspn(p, " ");
         size_t chars = 0;
         for (size_t i = 0; i < len; i++)
             chars += ((unsigned char)p[i] & 0xc0) != 0x80;
-        if (at > indent && at + 1 + chars > width) {
+        if (p != text && at + 1 + chars > width) {
             (void)fprintf(f, "\n%*s", (int)indent, "");
             at = indent;
-        } else if (p != text && at > 0) {
+        } else if (p != text) {
             (void)fputc(' ', f);
             at++;
         }

@@ -31,5 +31,6 @@ int dml_table_print(const struct dml_table *t, size_t gap, FILE *f);
 /* Characters of a UTF-8 text (code points: what dml prints has no wide or combining ones). */
 size_t dml_table_text_width(const char *s);
 
-/* Writes text in lines of at most `width` characters, broken at blanks, later lines indented. */
-void dml_table_wrap(const char *text, size_t width, size_t indent, FILE *f);
+/* Writes text in lines of at most `width` characters, broken at blanks; the first line starts after
+ * `first` blanks, later ones after `indent`. */
+void dml_table_wrap(const char *text, size_t width, size_t first, size_t indent, FILE *f);
