@@ -64,7 +64,7 @@ static void test_load(void)
     tap_str(m.results_dir, "/srv/my results", "a path with a blank");
     tap_str(m.log_level, "info", "what is not in the file keeps its default");
     (void)mkdir(dropins, 0755);
-    _cleanup_(dml_mem_freep) char *d = put("m.conf.d/10.conf", "[master]\nremote = no\n");
+    free(put("m.conf.d/10.conf", "[master]\nremote = no\n"));
     tap_int(dml_daemon_load(dml_master_opts, &m, path, true, &err), 0, "with a drop-in");
     tap_int(m.remote, 0, "that replaces");
     (void)unlink(path);
