@@ -56,7 +56,7 @@ struct dml_testcase {
     struct dml_train_options train;
     struct dml_parallel_options parallel;
     struct dml_cluster_options cluster;
-    char *strategy;            /* [strategy] name */
+    char *strategy;            /* [strategy] name; "" when the paradigm takes none */
     struct dml_loader *plugin; /* open while the test case lives */
     void *strategy_options;    /* plugin's own struct, filled; NULL when it has none */
     char *label;               /* what tells this case from its siblings: "3:6", or
@@ -70,11 +70,11 @@ struct dml_testcases {
 
 /*
  * Reads FILE and FILE.d / *.conf, checks every key against the tables, expands the matrix
- * (row-major in the order of the keys in the file) and checks each case as a whole. plugin_dir:
- * where strategies are. NULL: the section [strategy] is not looked at (plugin and strategy_options
- * stay NULL); a worker takes its order so, because only rank 0 aggregates. Returns 0, -EINVAL (err:
- * file, line, the offending word, the nearest right one), errno of reading. Owner: caller,
- * dml_testcases_free().
+ * (row-major in the order of the keys in the file) and checks each case as a whole.
+ * plugin_dir: where strategies are. NULL: of [strategy] only `name` is looked at (plugin and
+ * strategy_options stay NULL); a worker takes its order so, because only rank 0 aggregates.
+ * Returns 0, -EINVAL (err: file, line, the offending word, the nearest right one), errno of
+ * reading. Owner: caller, dml_testcases_free().
  */
 int dml_testcase_load(const char *path, const char *plugin_dir, struct dml_testcases **ret,
                       struct dml_err *err);
@@ -85,12 +85,13 @@ int dml_testcase_parse(const char *text, size_t len, const char *file, const cha
 struct dml_testcases *dml_testcases_free(struct dml_testcases *t);
 DML_MEM_CLEANUP(struct dml_testcases, dml_testcases_free);
 
-/* INI text of one expanded case, complete, such that parsing it gives one equal case. Caller frees.
- */
+/* INI text of one expanded case, complete, such that parsing it gives one case that is equal but
+ * for its label. Returns 0 or -ENOMEM. Caller frees. */
 int dml_testcase_print(const struct dml_testcase *tc, char **ret_text);
 
 /* Cores of one worker: cores / nodes, or 0 for all of them. */
 double dml_testcase_cores_per_node(const struct dml_testcase *tc);
 
-/* Every key with default and help, for `dmlctl check --help-keys` and the man page's test. */
+/* Every key with default and help, for `dmlctl check --help-keys` and the man page's test. A
+ * strategy's own keys are in its dml_strategy.opts. */
 void dml_testcase_help(FILE *f);
