@@ -10,6 +10,7 @@
  */
 #include "data/csv.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <math.h>
 #include <string.h>
@@ -179,6 +180,10 @@ static int parse_row(struct dml_csv *csv, const struct columns *c, const struct 
             return dml_err_at(err, -EBADMSG, row->file, row->line,
                               "the class \"%.32s…\" has a name of %zu bytes; at most %d", label,
                               strlen(label), DML_DATASET_NAME_MAX - 1);
+        for (const char *p = label; *p; p++)
+            if (iscntrl((unsigned char)*p))
+                return dml_err_at(err, -EBADMSG, row->file, row->line,
+                                  "the class \"%.64s\" has a control character in its name", label);
         csv->labels[n] = label;
     }
     csv->n_rows++;
@@ -260,6 +265,10 @@ int dml_csv_parse(char *text, size_t len, const char *file, const struct dml_dat
     struct dml_csvrow row;
     dml_csvrow_init(&row, text, len, file);
     int r = parse(&row, &c, o, ret, err);
+    /* Cells are quoted in sentences, and a quoted cell may hold line ends: a sentence must not. */
+    for (char *p = err && r < 0 ? err->text : NULL; p && *p; p++)
+        if (iscntrl((unsigned char)*p))
+            *p = '?';
     columns_done(&c);
     dml_csvrow_done(&row);
     return r;

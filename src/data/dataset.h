@@ -57,10 +57,11 @@ struct dml_data_options {
     char *test_path;      /* csv: a file with the test rows; "" = split off test_fraction */
     char *features;       /* csv: column names, separated by blanks; "" = all but the label */
     char *label;          /* csv: column name */
-    int task;             /* csv: 0 classification, 1 regression */
-    double test_fraction; /* csv */
+    int task;             /* csv, synth: 0 classification, 1 regression */
+    double test_fraction; /* csv, synth */
     uint64_t split_seed;
-    uint64_t train_samples, test_samples; /* 0 = all; otherwise the first n after the split */
+    uint64_t train_samples, test_samples; /* 0 = all; otherwise the first n after the split; more
+                                             than there are is a mistake */
     int normalise;        /* enum dml_data_normalise */
     int partition;        /* enum dml_data_partition */
     double alpha;         /* dirichlet; unequal: share of rank r is proportional to alpha^r */
@@ -113,6 +114,7 @@ struct dml_dataset *dml_dataset_subset(const struct dml_dataset *ds, const uint3
 /*
  * The samples index[0..n) as bytes for the wire and the worker's cache; little-endian, with magic,
  * version and every length. The same samples give the same bytes, so their hash names them.
+ * Returns 0, -EINVAL for no samples, -ENOMEM.
  */
 int dml_dataset_pack(const struct dml_dataset *ds, const uint32_t *index, size_t n,
                      struct dml_buf **ret);

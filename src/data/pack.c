@@ -12,9 +12,8 @@
  *     total     u64      length of everything, header included
  *     mean      f32 [C]
  *     scale     f32 [C]
- *     names     per class: u32 length, bytes without NUL; length 0: the class has no name
- *     labels    i32 [N] when n_classes > 0, else targets f32 [N]
- *     x         u8 or f32 [N][C][H][W]
+ *     names     per class: u32 length, bytes without control characters; length 0: the class has no
+ * name labels    i32 [N] when n_classes > 0, else targets f32 [N] x         u8 or f32 [N][C][H][W]
  *
  * Nothing in it depends on time, addresses or padding, so equal samples give equal bytes. The
  * reader believes nothing: it computes what each part must take and compares with what is left
@@ -23,6 +22,7 @@
 #include "data/dataset.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
@@ -175,8 +175,9 @@ static int take_names(struct cursor *c, struct dml_dataset *ds, struct dml_err *
         char name[DML_DATASET_NAME_MAX];
         if (!take32(c, &len) || len >= sizeof(name) || !take(c, name, len))
             return bad(err, "torn or overlong class name");
-        if (memchr(name, '\0', len))
-            return bad(err, "a NUL byte in a class name");
+        for (uint32_t i = 0; i < len; i++)
+            if (iscntrl((unsigned char)name[i]))
+                return bad(err, "a control character in a class name");
         if (len && !(ds->class_names[k] = strndup(name, len)))
             return -ENOMEM;
     }

@@ -17,9 +17,11 @@ struct dml_shards {
  * none.
  *   iid        a seeded shuffle, dealt out evenly (sizes differ by at most one)
  *   label      each worker gets labels_per_worker classes        Source: McMahan et al. 2017
- *   dirichlet  class mix of each worker ~ Dirichlet(alpha)       Source: Hsu et al. 2019
+ *   dirichlet  class mix of each worker ~ Dirichlet(alpha · p), p the classes' shares; equal sizes
+ *                                                                Source: Hsu et al. 2019
  *   unequal    iid, but shard r has a share proportional to alpha^r
- * Returns 0, -EINVAL (fewer samples than workers, label partition of a regression …), -ENOMEM.
+ * Returns 0, -EINVAL (fewer samples than workers; label or dirichlet of a regression; too few
+ * labels_per_worker for every class to have an owner), -ENOMEM.
  * Owner: caller, dml_shards_free().
  */
 int dml_shard_make(const struct dml_dataset *train, const struct dml_data_options *o, uint64_t seed,

@@ -102,6 +102,9 @@ static void test_columns(void)
     refuse("u,g,class\n1,inf,a\n", &o, 2, "finite", "infinity");
     refuse("u,g,class\n1,1e39,a\n", &o, 2, "finite", "more than a float holds");
     refuse("u,g,class\n1,2, \n", &o, 2, "\"class\" has no value", "an empty label");
+    refuse("u,g,class\n1,2,\"a\nb\"\n", &o, 2, "\"a?b\" has a control character",
+           "a line end in a class");
+    refuse("u,g,class\n1,\"2\n3\",a\n", &o, 2, "holds \"2?3\"", "a line end in a number");
     char longer[256] = "u,g,class\n1,2,";
     memset(longer + strlen(longer), 'a', DML_DATASET_NAME_MAX);
     refuse(longer, &o, 2, "128 bytes", "a class with a long name");

@@ -107,7 +107,7 @@ static void test_bad(void)
     size_t stats = 48, names = stats + 12 * 8, labels = names + 3 * (4 + strlen("class-0"));
     refuse(buf, stats, 0x7fc00000, "statistics", "a mean that is no number");
     refuse(buf, names, 200, "name", "a name too long");
-    refuse(buf, names + 4, 0, "NUL", "a NUL in a name");
+    refuse(buf, names + 4, 0, "control character", "a NUL in a name");
     refuse(buf, labels, 3, "label", "a label out of range");
     refuse(buf, labels, UINT32_MAX, "label", "a negative label");
     refuse(buf, labels + 8, 0x7f800000, "inputs", "an infinite input");
