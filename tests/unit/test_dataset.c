@@ -121,6 +121,7 @@ static void test_synth(void)
                                                     *e = NULL, *f = NULL;
     tap_int(dml_dataset_load(&o, &a, &b, NULL), 0, "synth");
     tap_ok(a->n_samples == 800 && b->n_samples == 200, "split by test-fraction");
+    tap_ok(a->labels[799] == 3 && b->labels[0] == 0, "classes take turns, across both sets");
     tap_int(dml_dataset_load(&o, &c, &d, NULL), 0, "again");
     tap_ok(!memcmp(b->x, d->x, 200 * 16 * 4), "the same seed, the same samples");
     data_set(&o, "split-seed", "9");

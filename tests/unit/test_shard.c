@@ -140,6 +140,15 @@ static void test_label(struct dml_data_options *o)
     tap_int(dml_shard_make(ds, o, 1, 5, &none, &err), -EINVAL, "more classes than there are");
     data_set(o, "labels-per-worker", "6");
     tap_int(dml_shard_make(ds, o, 1, 5, &none, &err), 0, "all classes for everyone");
+    _cleanup_(dml_dataset_freep) struct dml_dataset *thin =
+        dml_dataset_new(DML_DATASET_U8, 50, 1, 1, 1, 2);
+    thin->labels[49] = 1;
+    data_set(o, "labels-per-worker", "1");
+    struct dml_shards *empty = NULL;
+    tap_int(dml_shard_make(thin, o, 1, 4, &empty, &err), -EINVAL,
+            "a class too small for its owners");
+    tap_has(err.text, "would get no sample", "and why");
+    (void)dml_shards_free(empty);
     (void)dml_shards_free(none);
 }
 
