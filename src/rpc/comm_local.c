@@ -14,9 +14,6 @@
 
 #include "rpc/inbox.h"
 
-/* What a message costs beside body and meta, for the statistics: kind, seq, n_meta, length. */
-#define HEADER_BYTES 24
-
 struct endpoint {
     struct dml_comm comm;
     struct dml_comm_hub *hub;
@@ -36,11 +33,6 @@ struct dml_comm_hub {
     unsigned n_endpoints;
     struct slot slots[];
 };
-
-static uint64_t cost(const struct dml_comm_msg *msg)
-{
-    return HEADER_BYTES + msg->n_meta * sizeof(double) + (msg->body ? msg->body->len : 0);
-}
 
 static struct endpoint *endpoint_of(struct dml_comm *c)
 {
@@ -63,7 +55,7 @@ static int local_send(struct dml_comm *c, uint32_t to, const struct dml_comm_msg
     }
     pthread_mutex_unlock(&ep->hub->lock);
     if (r == 0)
-        ep->stats.sent_bytes += cost(msg);
+        ep->stats.sent_bytes += dml_inbox_cost(msg);
     return r;
 }
 
@@ -73,7 +65,7 @@ static int local_recv(struct dml_comm *c, uint32_t from, uint64_t deadline_us,
     struct endpoint *ep = endpoint_of(c);
     int r = dml_inbox_recv(ep->inbox, from, deadline_us, ret);
     if (r == 0 && ret->kind >= DML_COMM_USER)
-        ep->stats.received_bytes += cost(ret);
+        ep->stats.received_bytes += dml_inbox_cost(ret);
     return r;
 }
 

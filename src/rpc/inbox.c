@@ -12,7 +12,8 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-#include <time.h>
+
+#include "rpc/wait.h"
 
 struct entry {
     struct entry *next;
@@ -44,11 +45,7 @@ struct dml_inbox *dml_inbox_new(uint32_t n_ranks, uint32_t rank)
     struct dml_inbox *in = calloc(1, sizeof(*in) + n_ranks * sizeof(in->queues[0]));
     if (!in)
         return NULL;
-    pthread_condattr_t attr;
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&in->arrived, &attr);
-    pthread_condattr_destroy(&attr);
+    dml_wait_init(&in->arrived);
     pthread_mutex_init(&in->lock, NULL);
     in->tells = rank == 0;
     in->rank = rank;
@@ -219,8 +216,6 @@ int dml_inbox_recv(struct dml_inbox *in, uint32_t from, uint64_t deadline_us,
                    struct dml_comm_msg *ret)
 {
     assert(from == DML_COMM_ANY || from < in->n_ranks);
-    struct timespec until = {.tv_sec = (time_t)(deadline_us / 1000000),
-                             .tv_nsec = (long)(deadline_us % 1000000) * 1000};
     struct entry *e = NULL;
     int r = 0;
 
@@ -235,10 +230,8 @@ int dml_inbox_recv(struct dml_inbox *in, uint32_t from, uint64_t deadline_us,
             r = -EPIPE;
         else if (late)
             r = -ETIMEDOUT;
-        else if (deadline_us == DML_CLOCK_NEVER)
-            pthread_cond_wait(&in->arrived, &in->lock);
         else
-            late = pthread_cond_timedwait(&in->arrived, &in->lock, &until) == ETIMEDOUT;
+            late = !dml_wait_until(&in->arrived, &in->lock, deadline_us);
     }
     pthread_mutex_unlock(&in->lock);
     if (r < 0)
@@ -262,4 +255,10 @@ uint64_t dml_inbox_unread(struct dml_inbox *in, uint32_t from)
     uint64_t bytes = in->queues[from].bytes;
     pthread_mutex_unlock(&in->lock);
     return bytes;
+}
+
+uint64_t dml_inbox_cost(const struct dml_comm_msg *msg)
+{
+    enum { HEADER_BYTES = 24 }; /* kind, sequence number, counts */
+    return HEADER_BYTES + msg->n_meta * sizeof(double) + (msg->body ? msg->body->len : 0);
 }

@@ -38,3 +38,6 @@ bool dml_inbox_present(struct dml_inbox *in, uint32_t from);
 
 /* Bytes of body from `from` that wait. */
 uint64_t dml_inbox_unread(struct dml_inbox *in, uint32_t from);
+
+/* What a message costs on its way, for the statistics: its body, its numbers, a header. */
+uint64_t dml_inbox_cost(const struct dml_comm_msg *msg);
