@@ -13,9 +13,7 @@
 #include "ctl/commands.h"
 
 const struct dml_ctl_command *const dml_ctl_commands[] = {
-    &dml_cmd_datasets,
-    &dml_cmd_models,
-    NULL,
+    &dml_cmd_evaluate, &dml_cmd_strategies, &dml_cmd_models, &dml_cmd_datasets, NULL,
 };
 
 static const struct dml_ctl_command *choose(const char *name)

@@ -20,7 +20,7 @@ struct dml_err;
 enum dml_ctl_exit {
     DML_CTL_OK = 0,
     DML_CTL_FAILED = 1,    /* understood, tried, did not work */
-    DML_CTL_USAGE = 2,     /* not understood: command line, or a mistake in a test case */
+    DML_CTL_USAGE = 2,     /* the command line was not understood */
     DML_CTL_NO_MASTER = 3, /* nobody answers at --master */
 };
 

@@ -68,3 +68,10 @@ struct dml_interrupt *dml_interrupt_free(struct dml_interrupt *i)
     free(i);
     return NULL;
 }
+
+void dml_interrupt_die(void)
+{
+    sigset_t set = signals();
+    (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
+    (void)raise(SIGTERM);
+}

@@ -9,6 +9,9 @@ struct dml_interrupt;
  * other threads begin. Returns 0 or a negative errno. */
 int dml_interrupt_block(void);
 
+/* Ends the process as SIGTERM does when nobody handles it. For fn. */
+void dml_interrupt_die(void);
+
 /* fn(arg, n) for the n-th such signal, from 1. NULL when there is no memory or no thread. */
 struct dml_interrupt *dml_interrupt_new(void (*fn)(void *arg, unsigned n), void *arg);
 

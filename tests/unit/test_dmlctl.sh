@@ -54,6 +54,13 @@ check 1 'cifar-cnn' models --model-dir "$src/etc/models" cifar-cn
 check 1 'cannot read the models' models --model-dir "$tmp/none"
 check 0 'cifar10' datasets
 check 0 '"name": "csv"' datasets --json
+mkdir "$tmp/plugins"
+ln -s "$(cd "${top_builddir:-.}" && pwd)/.libs/fedavg.so" "$tmp/plugins/fedavg.so"
+check 0 'McMahan' strategies --plugin-dir "$tmp/plugins"
+check 0 '"name": "fedavg"' strategies --plugin-dir "$tmp/plugins" --json
+check 1 'there are no strategies in' strategies --plugin-dir "$tmp/none"
+check 2 'something is missing: dmlctl evaluate MODEL DATASET' evaluate x
+check 1 "$tmp/none" evaluate "$tmp/none" cifar10
 for command in $("$ctl" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\).*/\1/p'); do
     check 0 "Usage: dmlctl $command" "$command" --help
 done
