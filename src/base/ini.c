@@ -3,7 +3,7 @@
  * with the next one that is not a comment, by one blank, as systemd does it (so one line of a long
  * value can be commented out). Blanks behind the backslash do not count, because nobody sees them.
  *
- * A value never ends in a backslash: there would be no way to write it back.
+ * No word of a value ends in a backslash: as the last one it could not be written back.
  *
  * Each entry owns one block that holds section, key and value; names of files are kept once, and
  * the address of a name also tells whether two entries come from the same file.
@@ -229,6 +229,14 @@ static int parse_section(struct reader *r, unsigned line, const char *s, size_t 
     return 0;
 }
 
+static bool has_stray_backslash(const char *value, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (value[i] == '\\' && (i + 1 == len || strchr(" \t\r", value[i + 1])))
+            return true;
+    return false;
+}
+
 static int parse_line(struct ini *in, struct reader *r, unsigned line, struct dml_err *err)
 {
     const char *s = r->joined;
@@ -252,9 +260,12 @@ static int parse_line(struct ini *in, struct reader *r, unsigned line, struct dm
     if (!r->section[0])
         return dml_err_at(err, -EINVAL, r->file, line, "\"%.*s\" stands before any [section]",
                           shown(key_len), key);
-    if (value_len && value[value_len - 1] == '\\')
-        return dml_err_at(err, -EINVAL, r->file, line, "the value of \"%.*s\" ends in a backslash",
-                          shown(key_len), key);
+    if (has_stray_backslash(value, value_len))
+        return dml_err_at(
+            err, -EINVAL, r->file, line,
+            "the value of \"%.*s\" has a backslash before a blank; it joins lines only "
+            "at the end of one",
+            shown(key_len), key);
     return put(in, r, line, key, key_len, value, value_len, err);
 }
 

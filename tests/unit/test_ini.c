@@ -83,7 +83,8 @@ static void test_mistakes(void)
         {"[a]\nx = \xed\xa0\x80\n", 2, "not UTF-8"},
         {"[a]\nx = \x01\n", 2, "control character (0x01)"},
         {"# \x1b[31m\n", 1, "control character (0x1b)"},
-        {"[a]\nx = b\\\\\n\n", 2, "ends in a backslash"},
+        {"[a]\nx = b\\\\\n\n", 2, "a backslash before a blank"},
+        {"[a]\nx = b \\ c\n", 2, "\"x\" has a backslash before a blank"},
         {"[a]\n\\\nb\n", 2, "\"b\" is neither"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
