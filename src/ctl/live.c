@@ -9,6 +9,7 @@
 #include "ctl/live.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -77,6 +78,7 @@ static void take(struct dml_live *live, enum dml_event_kind kind, const json_t *
             live->start_us = now_us;
         live->run_ended = false;
         s->round = 0;
+        s->loss = s->accuracy = NAN;
         break;
     case DML_EVENT_RUN_STARTED:
         s->state = DML_STATUS_RUNNING;
@@ -163,57 +165,75 @@ void dml_live_tick(struct dml_live *live, uint64_t now_us)
     s->remaining_s = fmax(took * (all - so_far) / so_far - since, 0.0);
 }
 
-/* Appends a part when it fits into what is left of the line. */
-static void append(char *buf, size_t buf_len, size_t columns, size_t *io_used, const char *part)
+/* One line under construction. A part that does not fit is left out and remembered. */
+struct line {
+    char *buf;
+    size_t buf_len, columns, used;
+    int gap;
+    bool cut;
+};
+
+__attribute__((format(printf, 2, 3))) static void add(struct line *l, const char *fmt, ...)
 {
-    size_t bytes = strlen(buf), chars = 0, gap = bytes > 0 ? 2 : 0;
+    char part[320];
+    size_t bytes = strlen(l->buf), chars = 0;
+    int gap = bytes > 0 ? l->gap : 0;
+    va_list ap;
+    va_start(ap, fmt);
+    (void)vsnprintf(part, sizeof(part), fmt, ap);
+    va_end(ap);
     for (const char *p = part; *p; p++)
         chars += ((unsigned char)*p & 0xc0) != 0x80;
-    if (*io_used + gap + chars > columns || bytes + gap + strlen(part) >= buf_len)
+    if (l->used + (size_t)gap + chars > l->columns ||
+        bytes + (size_t)gap + strlen(part) >= l->buf_len) {
+        l->cut = true;
         return;
-    (void)snprintf(buf + bytes, buf_len - bytes, "%*s%s", (int)gap, "", part);
-    *io_used += gap + chars;
+    }
+    (void)snprintf(l->buf + bytes, l->buf_len - bytes, "%*s%s", gap, "", part);
+    l->used += (size_t)gap + chars;
+}
+
+/* name_max: characters of the test case's name; accuracy: the word for it. */
+static void add_parts(struct line *l, const struct dml_status *s, int name_max,
+                      const char *accuracy)
+{
+    char text[32];
+    if (!s->testcase[0])
+        add(l, "starting");
+    else if (strlen(s->testcase) > (size_t)name_max)
+        add(l, "%s", s->label);
+    else
+        add(l, "%s%s%s", s->testcase, s->label[0] ? " " : "", s->label);
+    if (s->n_cases > 1 || s->n_repeats > 1)
+        add(l, "run %u/%u", s->i_case * s->n_repeats + s->i_repeat + 1, s->n_cases * s->n_repeats);
+    if (s->state == DML_STATUS_RUNNING) {
+        add(l, "round %llu/%llu", (unsigned long long)s->round, (unsigned long long)s->n_rounds);
+        add(l, "%u/%u workers", s->round ? s->workers : s->nodes, s->nodes);
+    } else if (s->state == DML_STATUS_WAITING && s->workers < s->nodes) {
+        add(l, "waiting: %u/%u workers", s->workers, s->nodes);
+    }
+    if (isfinite(s->loss))
+        add(l, "loss %.3f", s->loss);
+    if (isfinite(s->accuracy))
+        add(l, "%s %.1f %%", accuracy, 100.0 * s->accuracy);
+    if (s->elapsed_s >= 0.0)
+        add(l, "%s", dml_out_seconds(s->elapsed_s, text, sizeof(text)));
+    if (s->remaining_s >= 0.0)
+        add(l, "%s left", dml_out_seconds(s->remaining_s, text, sizeof(text)));
 }
 
 const char *dml_live_line(const struct dml_live *live, size_t columns, char *buf, size_t buf_len)
 {
-    const struct dml_status *s = &live->status;
-    char part[300], text[32];
-    size_t used = 0;
-    buf[0] = '\0';
-    (void)snprintf(part, sizeof(part), "%s%s%s", s->testcase[0] ? s->testcase : "starting",
-                   s->label[0] ? " " : "", s->label);
-    append(buf, buf_len, columns, &used, part);
-    if (s->n_cases > 1 || s->n_repeats > 1) {
-        (void)snprintf(part, sizeof(part), "run %u/%u", s->i_case * s->n_repeats + s->i_repeat + 1,
-                       s->n_cases * s->n_repeats);
-        append(buf, buf_len, columns, &used, part);
-    }
-    if (s->state == DML_STATUS_RUNNING) {
-        (void)snprintf(part, sizeof(part), "round %llu/%llu", (unsigned long long)s->round,
-                       (unsigned long long)s->n_rounds);
-        append(buf, buf_len, columns, &used, part);
-        (void)snprintf(part, sizeof(part), "%u/%u workers", s->round ? s->workers : s->nodes,
-                       s->nodes);
-        append(buf, buf_len, columns, &used, part);
-    } else if (s->state == DML_STATUS_WAITING) {
-        (void)snprintf(part, sizeof(part), "waiting: %u/%u workers", s->workers, s->nodes);
-        append(buf, buf_len, columns, &used, part);
-    }
-    if (isfinite(s->loss)) {
-        (void)snprintf(part, sizeof(part), "loss %.3f", s->loss);
-        append(buf, buf_len, columns, &used, part);
-    }
-    if (isfinite(s->accuracy)) {
-        (void)snprintf(part, sizeof(part), "accuracy %.1f %%", 100.0 * s->accuracy);
-        append(buf, buf_len, columns, &used, part);
-    }
-    if (s->elapsed_s >= 0.0)
-        append(buf, buf_len, columns, &used, dml_out_seconds(s->elapsed_s, text, sizeof(text)));
-    if (s->remaining_s >= 0.0) {
-        (void)snprintf(part, sizeof(part), "%s left",
-                       dml_out_seconds(s->remaining_s, text, sizeof(text)));
-        append(buf, buf_len, columns, &used, part);
+    /* From airy to tight, until nothing is left out. */
+    static const struct {
+        int gap, name_max;
+        const char *accuracy;
+    } forms[] = {{2, 127, "accuracy"}, {1, 127, "acc."}, {1, 0, "acc."}};
+    struct line l = {.cut = true};
+    for (size_t i = 0; l.cut && i < ARRAY_SIZE(forms); i++) {
+        buf[0] = '\0';
+        l = (struct line){.buf = buf, .buf_len = buf_len, .columns = columns, .gap = forms[i].gap};
+        add_parts(&l, &live->status, forms[i].name_max, forms[i].accuracy);
     }
     return buf;
 }

@@ -186,11 +186,12 @@ void dml_event_case_started(struct dml_events *ev, const struct dml_event_run *r
     begin(&rec, DML_EVENT_CASE_STARTED);
     add_run(&rec, run);
     dml_record_int(&rec, "DML_WORKERS_THERE", n_workers_there);
-    dml_record_message(&rec, "%s %s (case %u of %u): %s%s%s, %s on %s; %u of %u workers are there",
+    dml_record_message(&rec,
+                       "%s %s (case %u of %u): %s%s%s, %s on %s; wants %u workers, %u are there",
                        or_dash(run->testcase), or_dash(run->label), run->i_case + 1, run->n_cases,
                        or_dash(run->paradigm), run->strategy && *run->strategy ? ", " : "",
                        run->strategy ? run->strategy : "", or_dash(run->model),
-                       or_dash(run->dataset), n_workers_there, run->nodes);
+                       or_dash(run->dataset), run->nodes, n_workers_there);
     emit(ev, DML_EVENT_CASE_STARTED, &rec, run, NULL, NULL);
 }
 

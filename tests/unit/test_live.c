@@ -43,8 +43,14 @@ static void test_story(void)
     dml_live_tick(&live, 999 * SECOND);
     tap_has(dml_live_line(&live, 200, line, sizeof(line)), "  14:59  0 s left", "never below 0");
     tap_str(dml_live_line(&live, 42, line, sizeof(line)),
-            "nodes 3:6  run 2/4  round 5/10  loss 0.412",
+            "3:6 run 2/4 round 5/10 2/3 workers 14:59",
             "a narrow terminal gets the parts that fit");
+    tap_str(dml_live_line(&live, 79, line, sizeof(line)),
+            "nodes 3:6 run 2/4 round 5/10 2/3 workers loss 0.412 acc. 86.3 % 14:59 0 s left",
+            "a usual one all of them");
+    tap_str(dml_live_line(&live, 72, line, sizeof(line)),
+            "3:6 run 2/4 round 5/10 2/3 workers loss 0.412 acc. 86.3 % 14:59 0 s left",
+            "the name goes first");
     for (size_t width = 0; width < 120; width++) {
         dml_live_line(&live, width, line, sizeof(line));
         if (dml_table_text_width(line) > width)
