@@ -23,7 +23,7 @@ struct dml_task {
     const atomic_bool *cancel;
     const char *cache_dir;            /* worker: where shards are kept; NULL: not at all */
     uint64_t cache_max;               /* bytes */
-    const char *data_dir;             /* worker: own data for placement = local; NULL: as configured */
+    const struct dml_data_options *data; /* tc->data with the path that holds on this node */
 
     /* Rank 0 only. */
     const struct dml_dataset *train, *test;

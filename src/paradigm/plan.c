@@ -1,0 +1,63 @@
+/*
+ * `cores` counts over the cluster and is divided evenly (the source paper's N:C). A share of 1.33
+ * cores becomes two threads that compute two thirds of the time.
+ */
+#include "paradigm/plan.h"
+
+#include <errno.h>
+#include <math.h>
+
+#include "base/err.h"
+#include "nn/trainer.h"
+#include "paradigm/paradigm.h"
+
+/* 3 nodes sharing 4 cores is 1.333…; a share that is whole but for rounding is whole. */
+#define SHARE_EPSILON 1e-6
+
+static int plan_cores(double share, unsigned cores_here, struct dml_plan *plan, struct dml_err *err)
+{
+    if (share <= 0.0) {
+        plan->n_threads = cores_here ? cores_here : 1;
+        plan->duty = 1.0;
+        return 0;
+    }
+    double threads = ceil(share - SHARE_EPSILON);
+    if (threads < 1.0)
+        threads = 1.0;
+    if (cores_here && threads > cores_here)
+        return dml_err_set(err, -EINVAL,
+                           "the test case gives each node %g cores, but this node may use %u: "
+                           "lower cores, or use more nodes",
+                           share, cores_here);
+    plan->n_threads = (unsigned)threads;
+    plan->duty = fmin(1.0, share / threads);
+    if (plan->duty > 1.0 - SHARE_EPSILON)
+        plan->duty = 1.0;
+    return 0;
+}
+
+int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, unsigned cores_here,
+                  struct dml_plan *ret, struct dml_err *err)
+{
+    const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
+    if (!paradigm)
+        return dml_err_set(err, -EINVAL, "there is no paradigm number %d", tc->parallel.paradigm);
+    if (paradigm == &dml_paradigm_standalone && tc->testcase.nodes != 1)
+        return dml_err_set(err, -EINVAL,
+                           "paradigm standalone trains on one node, the test case has %llu: write "
+                           "nodes = 1, or paradigm = federated",
+                           (unsigned long long)tc->testcase.nodes);
+
+    struct dml_plan plan = {
+        .size = (uint32_t)tc->testcase.nodes + 1,
+        .cores_per_node = dml_testcase_cores_per_node(tc),
+    };
+    int r = plan_cores(plan.cores_per_node, cores_here, &plan, err);
+    if (r < 0)
+        return r;
+    /* The trainer, the message it received and the one it sends. */
+    plan.worker_bytes = dml_trainer_memory(model, &tc->train, plan.n_threads) +
+                        2 * (uint64_t)dml_model_n_vec(model) * sizeof(float);
+    *ret = plan;
+    return 0;
+}
