@@ -13,7 +13,6 @@
 #include "ctl/commands.h"
 
 const struct dml_ctl_command *const dml_ctl_commands[] = {
-    &dml_cmd_status,   &dml_cmd_workers,    &dml_cmd_watch,  &dml_cmd_stop,     &dml_cmd_report,
     &dml_cmd_evaluate, &dml_cmd_strategies, &dml_cmd_models, &dml_cmd_datasets, NULL,
 };
 

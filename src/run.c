@@ -1,0 +1,221 @@
+/*
+ * The flow:
+ *
+ *     test case → data set → model → plan → paradigm → strategy plugin → comm → event → report
+ *
+ * Every rank calls dml_run() with the same test case. Rank 0 loads the data, deals it out, leads
+ * the paradigm and tells what happens; the other ranks get their shard from it and train. Where
+ * the ranks are (threads here, machines elsewhere) is the comm's business alone.
+ */
+#include "config.h" /* GNU extensions: affinity */
+
+#include "run.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "nn/checkpoint.h"
+#include "paradigm/message.h"
+#include "paradigm/plan.h"
+
+void dml_run_env_done(struct dml_run_env *env)
+{
+    env->train = dml_dataset_free(env->train);
+    env->test = dml_dataset_free(env->test);
+    free(env->dataset_key);
+    env->dataset_key = NULL;
+}
+
+/* CPUs this process may run on, ascending. Returns how many. */
+static unsigned allowed_cpus(int *cpus, unsigned max)
+{
+    cpu_set_t set;
+    unsigned n = 0;
+    if (sched_getaffinity(0, sizeof(set), &set) != 0)
+        return 0;
+    for (int cpu = 0; cpu < CPU_SETSIZE && n < max; cpu++)
+        if (CPU_ISSET(cpu, &set))
+            cpus[n++] = cpu;
+    return n;
+}
+
+/*
+ * Threads are pinned only where each gets a core to itself: a limited share moves about as the
+ * scheduler likes, and workers beyond the last core are better off unpinned than piled up.
+ */
+static void choose_cpus(const struct dml_run_env *env, const struct dml_plan *plan, unsigned slot,
+                        int *cpus, unsigned n_cpus, struct dml_trainer_cpu *ret)
+{
+    *ret = (struct dml_trainer_cpu){.n_threads = plan->n_threads, .duty = plan->duty};
+    uint64_t first = (uint64_t)slot * plan->n_threads;
+    if (env->affinity && plan->duty >= 1.0 && first + plan->n_threads <= n_cpus)
+        ret->cpus = cpus + first;
+}
+
+/*
+ * Where a data set without a path lies on this node: DATA_DIR/NAME when that is there, else the
+ * format's default place. Returns whether *ret_path was set.
+ */
+static bool own_data(const struct dml_run_env *env, const struct dml_data_options *o,
+                     char **ret_path)
+{
+    if (!env->data_dir || o->path[0])
+        return false;
+    char *path = dml_mem_printf("%s/%s", env->data_dir, o->dataset);
+    if (!path || access(path, R_OK) != 0) {
+        free(path);
+        return false;
+    }
+    *ret_path = path;
+    return true;
+}
+
+/* Everything that decides what is in memory after loading. */
+static char *key_of(const struct dml_data_options *o)
+{
+    return dml_mem_printf("%s|%s|%s|%s|%s|%d|%.17g|%llu|%llu|%llu|%d|%llu|%llu|%llu|%.17g",
+                          o->dataset, o->path, o->test_path, o->features, o->label, o->task,
+                          o->test_fraction, (unsigned long long)o->split_seed,
+                          (unsigned long long)o->train_samples, (unsigned long long)o->test_samples,
+                          o->normalise, (unsigned long long)o->synth_samples,
+                          (unsigned long long)o->synth_features,
+                          (unsigned long long)o->synth_classes, o->synth_noise);
+}
+
+static int load_data(struct dml_run_env *env, const struct dml_data_options *o, struct dml_err *err)
+{
+    _cleanup_(dml_mem_freep) char *key = key_of(o);
+    if (!key)
+        return -ENOMEM;
+    if (env->dataset_key && !strcmp(env->dataset_key, key))
+        return 0;
+    dml_run_env_done(env);
+    int r = dml_dataset_load(o, &env->train, &env->test, err);
+    if (r < 0)
+        return r;
+    env->dataset_key = key;
+    key = NULL;
+    return 0;
+}
+
+static int load_model(const struct dml_run_env *env, const struct dml_run_args *args,
+                      struct dml_model **ret, struct dml_err *err)
+{
+    const char *name = args->tc->model.name;
+    if (!args->model_text)
+        return dml_model_load(name, env->model_dirs, ret, err);
+    return dml_model_parse(args->model_text, strlen(args->model_text), name, ret, err);
+}
+
+/* Fills in what the flow knows and the caller did not. */
+static void describe_run(struct dml_event_run *event, const struct dml_task *task)
+{
+    const struct dml_testcase *tc = task->tc;
+    const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
+    event->paradigm = paradigm->name;
+    event->strategy = paradigm->takes_strategy ? tc->strategy : "";
+    event->model = dml_model_name(task->model);
+    event->dataset = tc->data.dataset;
+    event->n_params = dml_model_n_params(task->model);
+    event->n_train = task->train->n_samples;
+    event->n_test = task->test->n_samples;
+    event->n_rounds = tc->train.rounds;
+}
+
+static int lead(struct dml_run_env *env, struct dml_run_args *args, struct dml_task *task,
+                struct dml_err *err)
+{
+    const struct dml_testcase *tc = args->tc;
+    const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
+    if (paradigm->takes_strategy && !tc->plugin)
+        return dml_err_set(err, -EINVAL, "strategy %s is not loaded", tc->strategy);
+    int r = load_data(env, task->data, err);
+    if (r < 0)
+        return r;
+    const struct dml_dataset *train = env->train;
+    r = dml_model_check_data(task->model, train->channels, train->height, train->width,
+                             train->n_classes, err);
+    _cleanup_(dml_shards_freep) struct dml_shards *shards = NULL;
+    if (r == 0)
+        r = dml_shard_make(train, &tc->data, tc->data.split_seed, task->comm->size - 1, &shards,
+                           err);
+    _cleanup_(dml_mem_freep) float *vec = dml_mem_floats(dml_model_n_vec(task->model));
+    if (r == 0 && !vec)
+        r = -ENOMEM;
+    if (r < 0)
+        return r;
+
+    dml_model_init(task->model, vec, tc->train.seed);
+    task->train = train;
+    task->test = env->test;
+    task->shards = shards;
+    task->events = env->events;
+    task->run = &args->event;
+    task->describe = env->describe;
+    task->describe_arg = env->describe_arg;
+    task->vec = vec;
+    describe_run(&args->event, task);
+    dml_event_run_started(env->events, &args->event);
+
+    r = paradigm->master(task, err);
+    if (r == 0 && args->checkpoint_path)
+        r = dml_checkpoint_save(args->checkpoint_path, task->model, vec, train, tc->data.dataset,
+                                tc->testcase.name, tc->train.rounds, err);
+    if (r == 0)
+        dml_event_run_ended(env->events, &args->event, &task->totals);
+    return r;
+}
+
+static int follow(struct dml_task *task, struct dml_err *err)
+{
+    int r = dml_paradigm_get(task->tc->parallel.paradigm)->worker(task, err);
+    /* The master hears the reason of everything that it did not cause itself. */
+    if (r < 0 && r != -EPIPE && r != -ECANCELED)
+        dml_message_send_failed(task->comm, r, err);
+    return r;
+}
+
+int dml_run(struct dml_run_env *env, struct dml_run_args *args, struct dml_run_totals *ret_totals,
+            struct dml_err *err)
+{
+    int cpus[CPU_SETSIZE];
+    unsigned n_cpus = allowed_cpus(cpus, CPU_SETSIZE);
+    unsigned cores = env->max_cores && env->max_cores < n_cpus ? env->max_cores : n_cpus;
+    bool leads = args->comm->rank == 0;
+    _cleanup_(dml_mem_freep) char *own_path = NULL;
+    struct dml_data_options data = args->tc->data;
+    if (own_data(env, &data, &own_path))
+        data.path = own_path;
+
+    _cleanup_(dml_model_freep) struct dml_model *model = NULL;
+    struct dml_plan plan;
+    int r = load_model(env, args, &model, err);
+    if (r == 0) /* the master does not train: its own cores say nothing about the workers' */
+        r = dml_plan_make(args->tc, model, leads ? 0 : cores, &plan, err);
+
+    struct dml_task task = {
+        .tc = args->tc,
+        .model = model,
+        .comm = args->comm,
+        .cancel = args->cancel,
+        .cache_dir = env->cache_dir,
+        .cache_max = env->cache_max,
+        .data = &data,
+    };
+    if (r == 0) {
+        choose_cpus(env, &plan, args->slot, cpus, n_cpus, &task.cpu);
+        r = leads ? lead(env, args, &task, err) : follow(&task, err);
+    } else if (!leads) {
+        dml_message_send_failed(args->comm, r, err);
+    }
+    if (r == -ECANCELED && !dml_err_is_set(err))
+        (void)dml_err_set(err, r, "stopped");
+    if (r < 0 && leads)
+        dml_event_run_failed(env->events, &args->event, r, err);
+    if (r == 0 && ret_totals)
+        *ret_totals = task.totals;
+    return r;
+}
