@@ -61,43 +61,6 @@ check 0 '"name": "fedavg"' strategies --plugin-dir "$tmp/plugins" --json
 check 1 'there are no strategies in' strategies --plugin-dir "$tmp/none"
 check 2 'something is missing: dmlctl evaluate MODEL DATASET' evaluate x
 check 1 "$tmp/none" evaluate "$tmp/none" cifar10
-
-# Nobody listens there: exit status 3, a sentence that names the target.
-none=unix:$tmp/none.sock
-for command in status workers watch stop report; do
-    check 3 "$tmp/none.sock" --master "$none" "$command"
-done
-n=$((n + 1))
-DML_MASTER=$none "$ctl" status >"$tmp/out" 2>&1
-if [ $? -eq 3 ] && grep -q none.sock "$tmp/out"; then
-    echo "ok $n - DML_MASTER names the master"
-else
-    failed=1
-    echo "not ok $n - DML_MASTER names the master"
-    sed 's/^/# /' "$tmp/out"
-fi
-
-# Results in a file need no master.
-results=$src/tests/fuzz/corpus/results
-check 0 'cifar10-nodes: cifar-cnn on cifar10' report "$results/three-cases.json"
-check 0 'accuracy%' report "$results/three-cases.json"
-check 0 'name,label,nodes' report --csv "$results/three-cases.json"
-check 0 '"w_share_sd":' report --json "$results/three-cases.json"
-check 0 '4 plots are in' report --plots "$tmp/plots/deep" "$results/three-cases.json"
-check 1 'not a file of results' report "$results/empty.json"
-check 1 'not valid JSON' report "$results/torn.json"
-check 1 "$tmp/none.json" report "$tmp/none.json"
-n=$((n + 1))
-if [ "$(ls "$tmp/plots/deep")" = "cifar10-nodes-break-even.svg
-cifar10-nodes-curves.svg
-cifar10-nodes-speedup.svg
-cifar10-nodes-times.svg" ]; then
-    echo "ok $n - the plots are there"
-else
-    failed=1
-    echo "not ok $n - the plots are there"
-    ls "$tmp/plots/deep" | sed 's/^/# /'
-fi
 for command in $("$ctl" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\).*/\1/p'); do
     check 0 "Usage: dmlctl $command" "$command" --help
 done
