@@ -4,6 +4,8 @@
  * - keepalive 20 s + 20 s: without it a cut cable is never noticed; with 2 s + 2 s a healthy slow
  *   transfer (36 MB over 20 Mbit/s) was killed, since pings queue behind data;
  * - receive limit DML_WIRE_MESSAGE_MAX: bodies come in chunks, so nothing larger is ever right;
+ * - 20 s for a connection to come about, which is what MIN_RECONNECT_BACKOFF means besides its
+ * name: with 200 ms a busy machine never gets through;
  * - no proxy: http_proxy in the environment would be used even for 127.0.0.1;
  * - a subchannel pool of its own: channels with equal arguments share a connection, and heartbeats
  *   behind a 9 MB transfer on a 20 Mbit/s link arrive 3.8 s late.
@@ -93,8 +95,7 @@ struct grpc_channel *dml_channel_new(const char *target)
         integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000),
         integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
         integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, 200),
-        integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 200),
+        integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20 * 1000),
         integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 30 * 1000),
         integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
         integer(GRPC_ARG_ENABLE_RETRIES, 0),

@@ -102,9 +102,9 @@ static void leave(struct dml_comm_hub *hub, uint32_t rank, bool drop)
     for (uint32_t i = 0; i < hub->n_ranks; i++) {
         if (!hub->slots[i].inbox)
             continue;
-        dml_inbox_leave(hub->slots[i].inbox, rank, drop);
-        if (rank == 0 && hub->slots[i].endpoint)
+        if (rank == 0 && hub->slots[i].endpoint) /* before a receiver wakes up and looks */
             atomic_store(&hub->slots[i].endpoint->comm.stopped, true);
+        dml_inbox_leave(hub->slots[i].inbox, rank, drop);
     }
 }
 

@@ -88,10 +88,10 @@ void dml_join_end_run(struct dml_join *j, struct dml_join_run *run, int r, bool 
     if (!run || run->end)
         return;
     run->end = r;
-    dml_inbox_end(run->inbox, r, drop);
-    flag_comm(run);
+    flag_comm(run); /* before a receiver wakes up and looks */
     if (run == j->run && !run->over && j->options.interrupt)
         atomic_store(j->options.interrupt, true);
+    dml_inbox_end(run->inbox, r, drop);
 }
 
 static int take_first(struct dml_join *j, const struct dml_wire_frame *f)
