@@ -115,6 +115,8 @@ static void describe_run(struct dml_event_run *event, const struct dml_task *tas
 {
     const struct dml_testcase *tc = task->tc;
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
+    event->nodes = (unsigned)tc->testcase.nodes;
+    event->cores = tc->testcase.cores;
     event->paradigm = paradigm->name;
     event->strategy = paradigm->takes_strategy ? tc->strategy : "";
     event->model = dml_model_name(task->model);

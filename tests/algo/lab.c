@@ -2,6 +2,9 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
+
+#include "base/log.h"
 
 #define BASE                                                                                       \
     "[testcase]\nname = lab\n"                                                                     \
@@ -58,6 +61,7 @@ void lab_init(struct lab *lab, const char *text)
     int r = dml_testcase_parse(whole, strlen(whole), "lab.conf", plugins, &lab->cases, &lab->err);
     if (r < 0)
         bail("the test case does not parse", &lab->err, r);
+    dml_log_init(DML_LOG_NONE, "lab", LOG_DEBUG);
     lab->events = dml_events_new();
     if (dml_events_listen(lab->events, remember, lab) < 0)
         bail("listen", &lab->err, -1);
@@ -86,7 +90,10 @@ static int run(struct lab *lab, struct dml_comm *comm)
     struct dml_run_args args = {
         .tc = &lab->cases->cases[0],
         .comm = comm,
-        .event = {.testcase = "lab", .label = lab->cases->cases[0].label, .n_cases = 1},
+        .event = {.testcase = "lab",
+                  .label = lab->cases->cases[0].label,
+                  .n_cases = 1,
+                  .n_repeats = 1},
         .checkpoint_path = path,
     };
     lab->err = (struct dml_err){0};

@@ -55,7 +55,7 @@ check 1 'cannot read the models' models --model-dir "$tmp/none"
 check 0 'cifar10' datasets
 check 0 '"name": "csv"' datasets --json
 mkdir "$tmp/plugins"
-ln -s "$(cd "${top_builddir:-.}" && pwd)/.libs/fedavg.so" "$tmp/plugins/fedavg.so"
+ln -s "$(cd "${top_builddir:-.}" && pwd)/src/plugins/.libs/fedavg.so" "$tmp/plugins/fedavg.so"
 check 0 'McMahan' strategies --plugin-dir "$tmp/plugins"
 check 0 '"name": "fedavg"' strategies --plugin-dir "$tmp/plugins" --json
 check 1 'there are no strategies in' strategies --plugin-dir "$tmp/none"
