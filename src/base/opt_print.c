@@ -13,8 +13,8 @@
 #include "base/text.h"
 
 #define HELP_END   79 /* columns of a terminal, the last one free */
-#define KEY_COLUMN 30 /* "key = default" is padded to here */
-#define HELP_START 46 /* and the help starts here */
+#define KEY_COLUMN 26 /* "key = default" is padded to here */
+#define HELP_START 38 /* and the help starts here */
 
 const struct dml_opt_unit dml_opt_unit_time[] = {
     {"h", UINT64_C(3600000000), true},
@@ -168,7 +168,7 @@ static void print_row(const struct dml_opt *opt, FILE *f)
     char buf[200], note[220];
     if (opt->type == DML_OPT_CHOICE)
         (void)snprintf(note, sizeof(note), "(%s)", opt->choices);
-    else if (opt->min != 0.0 || opt->max != 0.0)
+    else if (opt->type != DML_OPT_TEXT && (opt->min != 0.0 || opt->max != 0.0))
         (void)snprintf(note, sizeof(note), "(%s)", dml_opt_unit_range(opt, buf, sizeof(buf)));
     else
         note[0] = '\0';
