@@ -1,6 +1,10 @@
 /*
  * sigwait() in a thread instead of a handler: asking the master to stop takes locks and memory,
  * which a handler may not touch. The thread itself is ended by one of its own signals.
+ *
+ * Blocking the signals is not enough: OpenBLAS starts threads when it is loaded, before main(),
+ * and the kernel gives a signal to any thread that does not block it (signal(7)). So there is a
+ * handler after all, which passes what such a thread gets on to the one that waits.
  */
 #include "ctl/interrupt.h"
 
@@ -16,14 +20,27 @@ struct dml_interrupt {
     atomic_bool closing;
 };
 
+/* For the handler, which gets no argument. Valid while `waits`. */
+static pthread_t waiter;
+static atomic_bool waits;
+
+static const int numbers[] = {SIGINT, SIGTERM, SIGHUP};
+
 static sigset_t signals(void)
 {
     sigset_t set;
     (void)sigemptyset(&set);
-    (void)sigaddset(&set, SIGINT);
-    (void)sigaddset(&set, SIGTERM);
-    (void)sigaddset(&set, SIGHUP);
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        (void)sigaddset(&set, numbers[i]);
     return set;
+}
+
+static void pass_on(int number)
+{
+    int saved = errno;
+    if (atomic_load(&waits))
+        (void)pthread_kill(waiter, number);
+    errno = saved;
 }
 
 int dml_interrupt_block(void)
@@ -44,6 +61,14 @@ static void *wait_for_signals(void *arg)
     }
 }
 
+static void set_handlers(void (*handler)(int))
+{
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    (void)sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        (void)sigaction(numbers[i], &action, NULL);
+}
+
 struct dml_interrupt *dml_interrupt_new(void (*fn)(void *arg, unsigned n), void *arg)
 {
     struct dml_interrupt *i = calloc(1, sizeof(*i));
@@ -55,6 +80,9 @@ struct dml_interrupt *dml_interrupt_new(void (*fn)(void *arg, unsigned n), void 
         free(i);
         return NULL;
     }
+    waiter = i->thread;
+    atomic_store(&waits, true);
+    set_handlers(pass_on);
     return i;
 }
 
@@ -62,9 +90,11 @@ struct dml_interrupt *dml_interrupt_free(struct dml_interrupt *i)
 {
     if (!i)
         return NULL;
+    atomic_store(&waits, false);
     atomic_store(&i->closing, true);
     (void)pthread_kill(i->thread, SIGTERM);
     (void)pthread_join(i->thread, NULL);
+    set_handlers(SIG_DFL);
     free(i);
     return NULL;
 }
@@ -72,6 +102,7 @@ struct dml_interrupt *dml_interrupt_free(struct dml_interrupt *i)
 void dml_interrupt_die(void)
 {
     sigset_t set = signals();
+    set_handlers(SIG_DFL);
     (void)pthread_sigmask(SIG_UNBLOCK, &set, NULL);
     (void)raise(SIGTERM);
 }

@@ -61,6 +61,138 @@ check 0 '"name": "fedavg"' strategies --plugin-dir "$tmp/plugins" --json
 check 1 'there are no strategies in' strategies --plugin-dir "$tmp/none"
 check 2 'something is missing: dmlctl evaluate MODEL DATASET' evaluate x
 check 1 "$tmp/none" evaluate "$tmp/none" cifar10
+
+# Nobody listens there: exit status 3, a sentence that names the target.
+none=unix:$tmp/none.sock
+for command in status workers watch stop report; do
+    check 3 "$tmp/none.sock" --master "$none" "$command"
+done
+n=$((n + 1))
+DML_MASTER=$none "$ctl" status >"$tmp/out" 2>&1
+if [ $? -eq 3 ] && grep -q none.sock "$tmp/out"; then
+    echo "ok $n - DML_MASTER names the master"
+else
+    failed=1
+    echo "not ok $n - DML_MASTER names the master"
+    sed 's/^/# /' "$tmp/out"
+fi
+
+# Results in a file need no master.
+results=$src/tests/fuzz/corpus/results
+check 0 'cifar10-nodes: cifar-cnn on cifar10' report "$results/three-cases.json"
+check 0 'accuracy%' report "$results/three-cases.json"
+check 0 'name,label,nodes' report --csv "$results/three-cases.json"
+check 0 '"w_share_sd":' report --json "$results/three-cases.json"
+check 0 '4 plots are in' report --plots "$tmp/plots/deep" "$results/three-cases.json"
+check 1 'not a file of results' report "$results/empty.json"
+check 1 'not valid JSON' report "$results/torn.json"
+check 1 "$tmp/none.json" report "$tmp/none.json"
+n=$((n + 1))
+if [ "$(ls "$tmp/plots/deep")" = "cifar10-nodes-break-even.svg
+cifar10-nodes-curves.svg
+cifar10-nodes-speedup.svg
+cifar10-nodes-times.svg" ]; then
+    echo "ok $n - the plots are there"
+else
+    failed=1
+    echo "not ok $n - the plots are there"
+    ls "$tmp/plots/deep" | sed 's/^/# /'
+fi
+
+# Test cases.
+tiny=$tmp/tiny.conf
+cat >"$tmp/tiny.model" <<END
+name tiny
+input 4
+linear 3
+loss cross-entropy
+END
+cat >"$tiny" <<END
+[testcase]
+name = tiny
+nodes = 1:1 2:2
+repeats = 2
+[data]
+dataset = synth
+synth-samples = 300
+synth-features = 4
+synth-classes = 3
+[model]
+name = $tmp/tiny.model
+[train]
+rounds = 3
+END
+plugins="--plugin-dir $tmp/plugins"
+check 0 'learning-rate' check --keys
+check 0 'learning-rate' check --help-keys
+check 2 'something is missing' check
+check 0 'tiny: 2 cases, 4 runs' check $plugins "$tiny"
+check 0 '"worker_bytes":' check $plugins --json "$tiny"
+sed 's/rounds/ruonds/' "$tiny" >"$tmp/slip.conf"
+check 1 "slip.conf:13:" check $plugins "$tmp/slip.conf"
+check 1 "rounds" check $plugins "$tmp/slip.conf"
+check 1 "$tmp/none.conf" check "$tmp/none.conf"
+
+# Runs inside the process.
+check 2 'a whole number from 1 to 255' run --local x "$tiny"
+check 2 'except with --local' run --save x "$tiny"
+check 1 'case 2:2 wants 2 workers, --local gives 1' run --local 1 $plugins "$tiny"
+check 1 'slip.conf:13:' run --local 2 $plugins "$tmp/slip.conf"
+check 3 "$tmp/none.sock" run --master "$none" "$tiny"
+local="run --local 2 $plugins --results-dir $tmp/results"
+check 0 "Results: $tmp/results/tiny.json" $local "$tiny"
+check 0 'tiny 2:2, run 2/2 ended' $local "$tiny"
+check 0 'round 3/3: 2 of 2 workers' $local "$tiny"
+check 0 '"name": "tiny"' $local --json --quiet "$tiny"
+check 0 'mean ± sd of 2 runs' report "$tmp/results/tiny.json"
+
+# The model that was trained is judged as the run judged it.
+n=$((n + 1))
+"$ctl" $local --quiet --json --save "$tmp/last.dmlmodel" "$tiny" >"$tmp/run.json" 2>/dev/null
+"$ctl" evaluate --json "$tmp/last.dmlmodel" synth synth-samples=300 synth-features=4 \
+    synth-classes=3 >"$tmp/eval.json"
+want=$(sed -n 's/^ *"accuracy": \([0-9.]*\),$/\1/p' "$tmp/run.json" | tail -n 1)
+got=$(sed -n 's/^ *"accuracy": \([0-9.]*\),$/\1/p' "$tmp/eval.json")
+if [ -n "$want" ] && [ "$want" = "$got" ]; then
+    echo "ok $n - evaluate gives the run's accuracy, $want"
+else
+    failed=1
+    echo "not ok $n - evaluate gives the run's accuracy"
+    echo "# got '$got', wanted '$want'"
+fi
+check 0 'class' evaluate "$tmp/last.dmlmodel" synth synth-samples=300 synth-features=4 synth-classes=3
+check 1 'did you mean synth-features' evaluate "$tmp/last.dmlmodel" synth synth-feature=4
+check 1 'is not KEY=VALUE' evaluate "$tmp/last.dmlmodel" synth 4
+check 1 '4' evaluate "$tmp/last.dmlmodel" synth synth-features=5
+
+# Drop-ins count.
+mkdir "$tiny.d"
+printf '[testcase]\nrepeats = 1\n' >"$tiny.d/once.conf"
+check 0 'tiny: 2 cases, 2 runs' check $plugins "$tiny"
+
+# Ctrl-C: what was measured is printed, and the exit status says that it was not all.
+sed 's/^rounds.*/rounds = 1000000/' "$tiny" >"$tmp/long.conf"
+"$ctl" $local "$tmp/long.conf" >"$tmp/out" 2>"$tmp/err" &
+pid=$!
+i=0
+while ! grep -q 'round 2/' "$tmp/err" && [ $i -lt 300 ]; do
+    sleep 0.1
+    i=$((i + 1))
+done
+kill -TERM $pid
+wait $pid
+got=$?
+n=$((n + 1))
+if [ $got -eq 1 ] && grep -q '1:1, run 1 failed: stopped' "$tmp/out" &&
+    grep -q 'dmlctl: stopped' "$tmp/err"; then
+    echo "ok $n - a signal ends a run in order"
+else
+    failed=1
+    echo "not ok $n - a signal ends a run in order"
+    echo "# status $got, wanted 1"
+    tail -n 3 "$tmp/err" | sed 's/^/# /'
+    sed 's/^/# /' "$tmp/out"
+fi
 for command in $("$ctl" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\).*/\1/p'); do
     check 0 "Usage: dmlctl $command" "$command" --help
 done
