@@ -1,0 +1,446 @@
+/*
+ * One thread, one experiment at a time: for each case and repeat of the matrix, wait for workers,
+ * give them their orders, be rank 0 of the run (run.c), and go on to the next whatever became of
+ * this one; a failed run is a row of the results like any other.
+ *
+ * Locks: `lock` guards the job and the comm that dml_runner_stop() cancels; `seats_lock` keeps the
+ * seats alive while the poller thread tells them of a worker's end, during which events are told;
+ * `results_lock` is the listener's. No event is told under `lock`.
+ */
+#include "master/runner.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <time.h>
+
+#include "base/clock.h"
+#include "base/err.h"
+#include "base/fileio.h"
+#include "master/archive.h"
+#include "master/roster.h"
+#include "master/seats.h"
+#include "matrix.h"
+#include "nn/model.h"
+#include "paradigm/plan.h"
+#include "report/result.h"
+#include "run.h"
+
+#define SECOND   UINT64_C(1000000)
+#define SLICE_US (SECOND / 4)  /* a wait notices a stop within this time */
+#define GRACE_US (2 * SECOND)  /* min-workers are there: so long the others may take to come */
+#define STOP_US  (60 * SECOND) /* a stopped run that is not over by then hangs */
+
+struct dml_runner {
+    struct dml_runner_options o;
+    struct dml_server *server;
+    const char *model_dirs[2];
+    struct dml_run_env env;
+    pthread_t thread;
+    bool has_thread;
+
+    pthread_mutex_t lock;
+    pthread_cond_t wake;
+    struct dml_testcases *next; /* waiting to be taken by the thread */
+    struct dml_comm *comm;      /* of the current run */
+    uint64_t job;               /* number of the current or last experiment */
+    bool busy, closing;
+    uint64_t stopped_us; /* when a stop was asked for, 0: not */
+    atomic_bool cancel;
+
+    pthread_mutex_t seats_lock;
+    struct dml_seats *seats;
+    uint64_t run_id;
+
+    pthread_mutex_t results_lock;
+    struct dml_results *results;
+
+    char stamp[24]; /* of the experiment, for file names */
+    unsigned n_failed;
+};
+
+static void listen_results(void *arg, enum dml_event_kind kind, const char *json,
+                           const struct dml_event_run *run, const struct dml_round *round,
+                           const struct dml_run_totals *totals)
+{
+    struct dml_runner *r = arg;
+    pthread_mutex_lock(&r->results_lock);
+    if (r->results)
+        dml_results_listen(r->results, kind, json, run, round, totals);
+    pthread_mutex_unlock(&r->results_lock);
+}
+
+int dml_runner_new(const struct dml_runner_options *o, struct dml_runner **ret)
+{
+    struct dml_runner *r = calloc(1, sizeof(*r));
+    if (!r)
+        return -ENOMEM;
+    r->o = *o;
+    r->model_dirs[0] = o->model_dir;
+    r->env = (struct dml_run_env){
+        .model_dirs = r->model_dirs,
+        .plugin_dir = o->plugin_dir,
+        .data_dir = o->data_dir && o->data_dir[0] ? o->data_dir : NULL,
+        .events = o->events,
+        .describe = dml_seats_describe,
+    };
+    /* Orders of a master that was restarted must not be taken for those of the one before. */
+    r->run_id = (uint64_t)time(NULL) * 1000;
+    pthread_mutex_init(&r->lock, NULL);
+    pthread_mutex_init(&r->seats_lock, NULL);
+    pthread_mutex_init(&r->results_lock, NULL);
+    pthread_cond_init(&r->wake, NULL);
+    int ret_listen = dml_events_listen(o->events, listen_results, r);
+    if (ret_listen) {
+        dml_runner_free(r);
+        return ret_listen;
+    }
+    *ret = r;
+    return 0;
+}
+
+struct dml_runner *dml_runner_free(struct dml_runner *r)
+{
+    if (!r)
+        return NULL;
+    dml_runner_close(r);
+    dml_run_env_done(&r->env);
+    dml_testcases_free(r->next);
+    dml_results_free(r->results);
+    pthread_cond_destroy(&r->wake);
+    pthread_mutex_destroy(&r->results_lock);
+    pthread_mutex_destroy(&r->seats_lock);
+    pthread_mutex_destroy(&r->lock);
+    free(r);
+    return NULL;
+}
+
+static unsigned min_workers(const struct dml_testcase *tc)
+{
+    uint64_t n = tc->cluster.min_workers;
+    return (unsigned)(n && n < tc->testcase.nodes ? n : tc->testcase.nodes);
+}
+
+/* Waits for as many workers as a run must have, and a little for as many as it may have. */
+static int wait_for_workers(struct dml_runner *r, const struct dml_testcase *tc,
+                            struct dml_err *err)
+{
+    unsigned nodes = (unsigned)tc->testcase.nodes, need = min_workers(tc);
+    uint64_t begin = dml_clock_now_us(), enough_us = 0;
+    for (;;) {
+        unsigned idle = dml_roster_wait(r->o.roster, nodes, SLICE_US);
+        uint64_t now = dml_clock_now_us();
+        if (atomic_load(&r->cancel))
+            return dml_err_set(err, -ECANCELED, "stopped while waiting for workers");
+        if (idle >= nodes)
+            return 0;
+        if (idle < need)
+            enough_us = 0;
+        else if (!enough_us)
+            enough_us = now;
+        else if (now - enough_us > GRACE_US)
+            return 0;
+        if (tc->cluster.wait_us && idle < need && now - begin > tc->cluster.wait_us)
+            return dml_err_set(err, -ETIMEDOUT,
+                               "%u workers are needed, %u are here after %.0f s of waiting", need,
+                               idle, (double)tc->cluster.wait_us / 1e6);
+    }
+}
+
+static void set_comm(struct dml_runner *r, struct dml_comm *comm)
+{
+    pthread_mutex_lock(&r->lock);
+    r->comm = comm;
+    if (comm && atomic_load(&r->cancel))
+        dml_comm_cancel(comm);
+    pthread_mutex_unlock(&r->lock);
+}
+
+static void set_seats(struct dml_runner *r, struct dml_seats *seats)
+{
+    pthread_mutex_lock(&r->seats_lock);
+    r->seats = seats;
+    pthread_mutex_unlock(&r->seats_lock);
+}
+
+/* results-dir/NAME-LABEL-rREPEAT-STAMP.dmlmodel, without letters that a shell would ask about. */
+static char *checkpoint_path(const struct dml_runner *r, const struct dml_event_run *event)
+{
+    char name[160];
+    size_t n = (size_t)snprintf(name, sizeof(name), "%s-%s", event->testcase, event->label);
+    for (size_t i = 0; i < n && i < sizeof(name) - 1; i++)
+        if (!isalnum((unsigned char)name[i]) && !strchr("._=-", name[i]))
+            name[i] = '-';
+    return dml_mem_printf("%s/%s-r%u-%s.dmlmodel", r->o.results_dir, name, event->i_repeat + 1,
+                          r->stamp);
+}
+
+/* As rank 0, with workers seated. */
+static int lead(struct dml_runner *r, const struct dml_testcase *tc, struct dml_comm *comm,
+                const char *testcase, const char *model, const struct dml_event_run *event,
+                struct dml_err *err)
+{
+    struct dml_seats *seats = NULL;
+    struct dml_seats_options so = {
+        .roster = r->o.roster,
+        .comm = comm,
+        .events = r->o.events,
+        .run_id = event->run_id,
+        .n_seats = (uint32_t)tc->testcase.nodes,
+        .testcase = testcase,
+        .model = model,
+    };
+    int ret = dml_seats_new(&so, &seats);
+    if (ret) {
+        dml_event_run_failed(r->o.events, event, ret, err);
+        return ret;
+    }
+    set_seats(r, seats);
+    _cleanup_(dml_mem_freep) char *path = checkpoint_path(r, event);
+    r->env.describe_arg = seats;
+    struct dml_run_args args = {
+        .tc = tc,
+        .model_text = model,
+        .comm = comm,
+        .cancel = &r->cancel,
+        .event = *event,
+        .checkpoint_path = path,
+    };
+    ret = dml_run(&r->env, &args, NULL, err);
+    if (!ret && path)
+        dml_event_results_saved(r->o.events, event, path);
+    set_seats(r, NULL);
+    dml_seats_free(seats);
+    return ret;
+}
+
+/* What there is before workers are needed: the texts of the order and the comm. */
+static int prepare(struct dml_runner *r, const struct dml_testcase *tc, uint64_t run_id,
+                   char **ret_testcase, struct dml_model **ret_model, struct dml_comm **ret_comm,
+                   struct dml_err *err)
+{
+    int ret = wait_for_workers(r, tc, err);
+    if (!ret)
+        ret = dml_model_load(tc->model.name, r->model_dirs, ret_model, err);
+    if (!ret)
+        ret = dml_testcase_print(tc, ret_testcase);
+    if (!ret)
+        ret = dml_server_comm_new(r->server, run_id, (uint32_t)tc->testcase.nodes + 1, ret_comm);
+    return ret;
+}
+
+/* A dml_matrix_fn: one run. Only a stop ends the walk. */
+static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_event_run *given)
+{
+    struct dml_runner *r = arg;
+    struct dml_event_run event = *given;
+    const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
+    struct dml_err err = {0};
+    _cleanup_(dml_mem_freep) char *testcase = NULL;
+    _cleanup_(dml_model_freep) struct dml_model *model = NULL;
+    struct dml_comm *comm = NULL;
+
+    if (atomic_load(&r->cancel))
+        return -ECANCELED;
+    pthread_mutex_lock(&r->seats_lock);
+    event.run_id = ++r->run_id;
+    pthread_mutex_unlock(&r->seats_lock);
+    event.paradigm = paradigm->name;
+    event.strategy = paradigm->takes_strategy ? tc->strategy : "";
+    event.model = tc->model.name;
+    event.dataset = tc->data.dataset;
+    event.n_rounds = tc->train.rounds;
+    if (event.i_repeat == 0)
+        dml_event_case_started(r->o.events, &event, dml_roster_count(r->o.roster));
+
+    int ret = prepare(r, tc, event.run_id, &testcase, &model, &comm, &err);
+    if (ret) {
+        dml_event_run_failed(r->o.events, &event, ret, &err);
+    } else {
+        set_comm(r, comm);
+        ret = lead(r, tc, comm, testcase, dml_model_text(model), &event, &err);
+        set_comm(r, NULL);
+        dml_server_comm_stop(comm);
+        dml_comm_free(comm);
+    }
+    if (atomic_load(&r->cancel))
+        return -ECANCELED;
+    r->n_failed += ret != 0;
+    return 0;
+}
+
+/* File names keep the time, without the ':' that other systems do not like in them. */
+static void make_stamp(struct dml_runner *r)
+{
+    char wall[24];
+    size_t n = 0;
+    dml_clock_wall_text(wall, sizeof(wall));
+    for (const char *p = wall; *p; p++)
+        if (*p != ':' && *p != '-')
+            r->stamp[n++] = *p;
+    r->stamp[n] = '\0';
+}
+
+static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
+{
+    struct dml_err err = {0};
+    struct dml_results *results = dml_results_new(cases->cases[0].testcase.name);
+    pthread_mutex_lock(&r->results_lock);
+    r->results = results;
+    pthread_mutex_unlock(&r->results_lock);
+    make_stamp(r);
+    r->n_failed = 0;
+
+    int ret = results ? dml_fileio_mkdirs(r->o.results_dir, 0755, &err) : -ENOMEM;
+    if (!ret)
+        ret = dml_matrix_walk(cases, run_one, r);
+
+    pthread_mutex_lock(&r->results_lock);
+    r->results = NULL;
+    pthread_mutex_unlock(&r->results_lock);
+    _cleanup_(dml_mem_freep) char *path = NULL;
+    _cleanup_(dml_mem_freep) char *json = NULL;
+    if (results && results->n_cases) {
+        int saved = dml_archive_old(results, r->o.results_dir, &err);
+        if (!saved)
+            saved = dml_results_save(results, r->o.results_dir, &path, &err);
+        if (saved && (!ret || ret == -ECANCELED))
+            ret = saved;
+        (void)dml_results_to_json(results, &json);
+        if (path)
+            dml_event_results_saved(r->o.events, NULL, path);
+    }
+    dml_results_free(results);
+    struct dml_runner_outcome outcome = {
+        .job = r->job,
+        .r = ret,
+        .results = json,
+        .path = path,
+        .n_failed = r->n_failed,
+        .err = &err,
+    };
+
+    pthread_mutex_lock(&r->lock);
+    r->busy = false;
+    r->stopped_us = 0;
+    pthread_mutex_unlock(&r->lock);
+    if (r->o.finished)
+        r->o.finished(r->o.arg, &outcome);
+}
+
+static void *live(void *arg)
+{
+    struct dml_runner *r = arg;
+    for (;;) {
+        pthread_mutex_lock(&r->lock);
+        while (!r->next && !r->closing)
+            pthread_cond_wait(&r->wake, &r->lock);
+        _cleanup_(dml_testcases_freep) struct dml_testcases *cases = r->next;
+        r->next = NULL;
+        pthread_mutex_unlock(&r->lock);
+        if (!cases)
+            return NULL;
+        run_job(r, cases);
+    }
+}
+
+int dml_runner_start(struct dml_runner *r, struct dml_server *server)
+{
+    r->server = server;
+    int ret = -pthread_create(&r->thread, NULL, live, r);
+    r->has_thread = !ret;
+    return ret;
+}
+
+void dml_runner_close(struct dml_runner *r)
+{
+    pthread_mutex_lock(&r->lock);
+    r->closing = true;
+    pthread_cond_broadcast(&r->wake);
+    pthread_mutex_unlock(&r->lock);
+    (void)dml_runner_stop(r);
+    if (r->has_thread)
+        (void)pthread_join(r->thread, NULL);
+    r->has_thread = false;
+}
+
+int dml_runner_check(const char *model_dir, const struct dml_testcases *cases, struct dml_err *err)
+{
+    const char *dirs[] = {model_dir, NULL};
+    for (size_t i = 0; i < cases->n_cases; i++) {
+        _cleanup_(dml_model_freep) struct dml_model *model = NULL;
+        struct dml_plan plan;
+        int r = dml_model_load(cases->cases[i].model.name, dirs, &model, err);
+        if (!r)
+            r = dml_plan_make(&cases->cases[i], model, 0, &plan, err);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
+int dml_runner_submit(struct dml_runner *r, struct dml_testcases **io_cases, uint64_t *ret_job,
+                      struct dml_err *err)
+{
+    int ret = 0;
+    pthread_mutex_lock(&r->lock);
+    if (r->closing) {
+        ret = dml_err_set(err, -ECANCELED, "the master is about to stop");
+    } else if (r->busy) {
+        ret = dml_err_set(err, -EBUSY,
+                          "another test case is running: wait for it (dmlctl watch) or end it "
+                          "(dmlctl stop)");
+    } else {
+        r->busy = true;
+        atomic_store(&r->cancel, false);
+        r->next = *io_cases;
+        *io_cases = NULL;
+        *ret_job = ++r->job;
+        pthread_cond_broadcast(&r->wake);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return ret;
+}
+
+bool dml_runner_stop(struct dml_runner *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool busy = r->busy;
+    if (busy) {
+        atomic_store(&r->cancel, true);
+        if (!r->stopped_us)
+            r->stopped_us = dml_clock_now_us();
+        if (r->comm)
+            dml_comm_cancel(r->comm);
+    }
+    pthread_mutex_unlock(&r->lock);
+    return busy;
+}
+
+bool dml_runner_is_busy(struct dml_runner *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool busy = r->busy;
+    pthread_mutex_unlock(&r->lock);
+    return busy;
+}
+
+bool dml_runner_is_live(struct dml_runner *r)
+{
+    pthread_mutex_lock(&r->lock);
+    bool hangs = r->stopped_us && dml_clock_now_us() - r->stopped_us > STOP_US;
+    pthread_mutex_unlock(&r->lock);
+    return !hangs;
+}
+
+void dml_runner_ended(struct dml_runner *r, const struct dml_session *session, uint64_t run_id,
+                      int result, const char *text)
+{
+    dml_roster_release(r->o.roster, session, result && result != -ECANCELED && result != -EPIPE);
+    pthread_mutex_lock(&r->seats_lock);
+    if (r->seats && run_id == r->run_id)
+        dml_seats_ended(r->seats, session, result, text);
+    pthread_mutex_unlock(&r->seats_lock);
+}
