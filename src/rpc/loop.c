@@ -66,6 +66,7 @@ static void *poll_queue(void *arg)
             return NULL;
         if (ev.type == GRPC_OP_COMPLETE) {
             struct dml_loop_tag *tag = ev.tag;
+            dml_loop_get(tag);
             tag->fn(tag->obj, ev.success != 0);
         }
         if (loop->tick && dml_clock_now_us() >= next_us) {

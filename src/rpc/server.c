@@ -59,6 +59,7 @@ static void request(struct slot *slot)
     grpc_call_details_init(&slot->details);
     grpc_metadata_array_init(&slot->metadata);
     grpc_completion_queue *cq = dml_loop_queue(slot->listener->server.loop);
+    dml_loop_give(&slot->tag);
     grpc_call_error e = grpc_server_request_call(slot->listener->grpc, &slot->call, &slot->details,
                                                  &slot->metadata, cq, cq, &slot->tag);
     assert(e == GRPC_CALL_OK);
@@ -207,6 +208,7 @@ struct dml_server *dml_server_free(struct dml_server *s)
         dml_session_close_all(s, "The master stops.");
         l->shutdown_tag = (struct dml_loop_tag){on_shutdown, l};
         dml_loop_hold(s->loop);
+        dml_loop_give(&l->shutdown_tag);
         grpc_server_shutdown_and_notify(l->grpc, dml_loop_queue(s->loop), &l->shutdown_tag);
         if (!dml_loop_wait_idle(s->loop, dml_clock_now_us() + GRACE_US)) {
             grpc_server_cancel_all_calls(l->grpc);

@@ -16,9 +16,10 @@
 #include "rpc/stream.h"
 
 #include <assert.h>
+#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <grpc/byte_buffer.h>
@@ -66,6 +67,7 @@ static void start(struct dml_stream *s, const grpc_op *ops, size_t n_ops, struct
 {
     s->n_tags++;
     s->refs++;
+    dml_loop_give(tag);
     grpc_call_error e = grpc_call_start_batch(s->call, ops, n_ops, tag, NULL);
     assert(e == GRPC_CALL_OK);
     (void)e;
@@ -413,15 +415,31 @@ void dml_stream_cancel(struct dml_stream *s, const char *why)
     pthread_mutex_unlock(&s->lock);
 }
 
+/* gRPC names a peer by a URI: [::1]:80 is %5B::1%5D:80. */
+static void unescape(char *s)
+{
+    char *to = s;
+    for (; *s; s++, to++) {
+        *to = *s;
+        if (s[0] == '%' && isxdigit((unsigned char)s[1]) && isxdigit((unsigned char)s[2])) {
+            *to = (char)strtoul((const char[]){s[1], s[2], '\0'}, NULL, 16);
+            s += 2;
+        }
+    }
+    *to = '\0';
+}
+
 void dml_stream_peer(struct dml_stream *s, char *buf, size_t buf_len)
 {
     pthread_mutex_lock(&s->lock);
     char *peer = s->call ? grpc_call_get_peer(s->call) : NULL;
     pthread_mutex_unlock(&s->lock);
-    const char *from = peer ? peer : "";
-    if (!strncmp(from, "ipv4:", 5) || !strncmp(from, "ipv6:", 5))
+    char *from = peer;
+    if (from && (!strncmp(from, "ipv4:", 5) || !strncmp(from, "ipv6:", 5)))
         from += 5;
-    dml_clean_copy(buf, buf_len, from);
+    if (from)
+        unescape(from);
+    dml_clean_copy(buf, buf_len, from ? from : "");
     gpr_free(peer);
 }
 

@@ -40,6 +40,7 @@ int dml_transfer_send_frame(struct dml_stream *s, const struct dml_wire_frame *f
 
 static void unref_body(void *body)
 {
+    dml_loop_get(body);
     (void)dml_buf_unref(body);
 }
 
@@ -56,6 +57,7 @@ int dml_transfer_send(struct dml_stream *s, uint64_t run_id, const struct dml_co
         size_t len = left < DML_WIRE_CHUNK ? (size_t)left : DML_WIRE_CHUNK;
         unsigned char head[DML_WIRE_CHUNK_HEAD];
         size_t head_len = dml_wire_pack_chunk(run_id, len, head);
+        dml_loop_give(msg->body);
         grpc_slice slices[] = {
             grpc_slice_from_copied_buffer((const char *)head, head_len),
             grpc_slice_new_with_user_data(msg->body->data + at, len, unref_body,

@@ -199,6 +199,14 @@ UNUSED static bool wait_for(struct master *m, const unsigned *counter, unsigned 
     return r == 0;
 }
 
+UNUSED static unsigned count(struct master *m, const unsigned *counter)
+{
+    pthread_mutex_lock(&m->lock);
+    unsigned n = *counter;
+    pthread_mutex_unlock(&m->lock);
+    return n;
+}
+
 /* ------------------------------------------------------------------ the worker's side */
 
 UNUSED static void health(void *arg, struct dml_health *ret)

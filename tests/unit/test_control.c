@@ -85,11 +85,14 @@ static void test_control(const char *dir)
             "a watcher that is told to stop stops");
     tap_int(h.n, 1, "after what it saw");
     (void)dml_control_free(c);
+    pthread_mutex_lock(&m.lock);
+    struct dml_control_call *call = m.watch;
+    pthread_mutex_unlock(&m.lock);
     int r = 0;
     for (uint64_t until = soon(); r == 0 && dml_clock_now_us() < until; dml_clock_sleep_us(1000))
-        r = dml_control_reply(m.watch, "{}");
+        r = dml_control_reply(call, "{}");
     tap_int(r, -EPIPE, "the master notices");
-    dml_control_end(m.watch, 0, NULL);
+    dml_control_end(call, 0, NULL);
 
     tap_int(master_start(&second, remote, "", SECOND, &err), -EADDRINUSE, "one port, one master");
     tap_has(err.text, remote, "the sentence names it");

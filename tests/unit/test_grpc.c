@@ -29,9 +29,11 @@ static void test_refusals(void)
 
     hello = hello_of(1);
     tap_int(dml_join_connect(join, &hello, soon(), &err), 0, "the right hello is welcome");
-    tap_int(m.n_joined, 1, "the program is asked");
+    tap_ok(wait_for(&m, &m.n_joined, 1), "the program is asked");
+    pthread_mutex_lock(&m.lock);
     tap_str(dml_session_hello(m.sessions[1])->worker_id, "worker-1", "and told who it is");
     tap_has(dml_session_peer(m.sessions[1]), "127.0.0.1:", "and where from");
+    pthread_mutex_unlock(&m.lock);
     tap_ok(wait_for(&m, &m.n_beats, 3), "heartbeats come");
     tap_near(m.temperature, 48.5, 0, "with the worker's health");
 
