@@ -15,9 +15,16 @@
 #include "base/err.h"
 #include "base/fileio.h"
 #include "report/chart.h"
+#include "report/table.h"
 
+/* Pixels. Long names of cases make the page larger, never the field. */
 #define PAGE_WIDTH  840.0
 #define PAGE_HEIGHT 480.0
+#define FIELD_LEFT  76.0
+#define FIELD_WIDTH 590.0
+#define LEGEND_GAP  24.0 /* between the field and the legend */
+#define LEGEND_SIGN 28.0 /* room for a sign of the legend */
+#define CHAR_WIDTH  7.2  /* a character of a label, about */
 
 #define W_COLOR "#0072b2"
 #define O_COLOR "#d55e00"
@@ -34,12 +41,25 @@ struct page {
     const struct dml_results *r;
     struct dml_result_summary *s; /* [n_cases] */
     struct dml_svg *svg;
+    size_t longest; /* characters of the longest label */
+    double left;    /* edge of the field */
 };
+
+/* Labels below bars do not fit side by side. */
+static bool turned(const struct page *p)
+{
+    return CHAR_WIDTH * (double)p->longest > FIELD_WIDTH / (double)p->r->n_cases;
+}
+
+static double legend_x(const struct dml_chart *c)
+{
+    return c->left + c->width + LEGEND_GAP;
+}
 
 static struct dml_chart chart_at(const struct page *p, double top, double height)
 {
     return (struct dml_chart){
-        .svg = p->svg, .left = 76, .top = top, .width = 590, .height = height};
+        .svg = p->svg, .left = p->left, .top = top, .width = FIELD_WIDTH, .height = height};
 }
 
 static void print_title(const struct page *p, const char *what)
@@ -56,11 +76,9 @@ static void print_title(const struct page *p, const char *what)
 static int draw_times(const struct page *p)
 {
     double max = 0.0;
-    size_t longest = 0;
     for (size_t i = 0; i < p->r->n_cases; i++) {
         if (p->s[i].n_runs > 0)
             max = fmax(max, p->s[i].t_s + p->s[i].t_s_sd);
-        longest = strlen(p->r->cases[i].label) > longest ? strlen(p->r->cases[i].label) : longest;
     }
     if (!(max > 0.0))
         return -ENODATA;
@@ -70,11 +88,10 @@ static int draw_times(const struct page *p)
     print_title(p, "time per case");
     dml_chart_y_axis(&c, "time [s]");
     double slot = c.width / (double)p->r->n_cases, bar = fmin(0.6 * slot, 80.0);
-    bool turned = 7.0 * (double)longest > slot; /* about 7 pixels per character */
     for (size_t i = 0; i < p->r->n_cases; i++) {
         const struct dml_result_summary *s = &p->s[i];
         double x = (double)i + 0.5, left = dml_chart_x(&c, x) - bar / 2;
-        dml_chart_x_tick(&c, x, p->r->cases[i].label, turned);
+        dml_chart_x_tick(&c, x, p->r->cases[i].label, turned(p));
         if (s->n_runs == 0) {
             dml_svg_text(p->svg, left + bar / 2, c.top + c.height - 6, DML_SVG_MIDDLE, 11,
                          DML_CHART_GREY, 0, "failed");
@@ -92,13 +109,13 @@ static int draw_times(const struct page *p)
             dml_svg_text(p->svg, left + bar / 2, dml_chart_y(&c, s->t_s + s->t_s_sd) - 6,
                          DML_SVG_MIDDLE, 12, DML_CHART_INK, 0, text);
     }
-    if (!turned)
+    if (!turned(p))
         dml_chart_x_label(&c, "case");
-    dml_chart_legend(&c, 690, 90, 0, O_COLOR, NULL, "O overhead");
-    dml_chart_legend(&c, 690, 90, 1, W_COLOR, NULL, "W work");
-    dml_svg_text(p->svg, 694, 90 + 2 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
+    dml_chart_legend(&c, legend_x(&c), 90, 0, O_COLOR, NULL, "O overhead");
+    dml_chart_legend(&c, legend_x(&c), 90, 1, W_COLOR, NULL, "W work");
+    dml_svg_text(p->svg, legend_x(&c) + 4, 90 + 2 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
                  "bars: mean ± sd,");
-    dml_svg_text(p->svg, 694, 90 + 3 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
+    dml_svg_text(p->svg, legend_x(&c) + 4, 90 + 3 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
                  "left W, right T");
     return 0;
 }
@@ -141,9 +158,10 @@ static int draw_speedup(const struct page *p)
             dml_svg_text(p->svg, dml_chart_x(&c, x) + 9, dml_chart_y(&c, p->s[i].speedup) + 16,
                          DML_SVG_START, 12, DML_CHART_INK, 0, p->r->cases[i].label);
     }
-    dml_svg_circle(p->svg, 701, 90, 5, W_COLOR);
-    dml_svg_text(p->svg, 718, 94, DML_SVG_START, 12, DML_CHART_INK, 0, "mean ± sd");
-    dml_chart_legend(&c, 690, 90, 1, DML_CHART_GREY, "6 4", "ideal");
+    dml_svg_circle(p->svg, legend_x(&c) + 11, 90, 5, W_COLOR);
+    dml_svg_text(p->svg, legend_x(&c) + LEGEND_SIGN, 94, DML_SVG_START, 12, DML_CHART_INK, 0,
+                 "mean ± sd");
+    dml_chart_legend(&c, legend_x(&c), 90, 1, DML_CHART_GREY, "6 4", "ideal");
     return 0;
 }
 
@@ -238,13 +256,13 @@ static int draw_curves(const struct page *p)
         draw_curve(&loss, of, n_rounds, get_eval_loss, xy, color, "5 4");
         draw_curve(&accuracy, of, n_rounds, get_accuracy, xy, color, "5 4");
         if (i < n_listed)
-            dml_chart_legend(&loss, 690, 90, i + 3, color, NULL, of->label);
+            dml_chart_legend(&loss, legend_x(&loss), 90, i + 3, color, NULL, of->label);
     }
-    dml_chart_legend(&loss, 690, 90, 0, DML_CHART_INK, "", "training");
-    dml_chart_legend(&loss, 690, 90, 1, DML_CHART_INK, "5 4", "test set");
+    dml_chart_legend(&loss, legend_x(&loss), 90, 0, DML_CHART_INK, "", "training");
+    dml_chart_legend(&loss, legend_x(&loss), 90, 1, DML_CHART_INK, "5 4", "test set");
     if (n_listed < n_cases)
-        dml_svg_text(p->svg, 718, 94 + 18.0 * (double)(n_listed + 3), DML_SVG_START, 12,
-                     DML_CHART_INK, 0, "…");
+        dml_svg_text(p->svg, legend_x(&loss) + LEGEND_SIGN, 94 + 18.0 * (double)(n_listed + 3),
+                     DML_SVG_START, 12, DML_CHART_INK, 0, "…");
     return 0;
 }
 
@@ -306,10 +324,10 @@ static int draw_break_even(const struct page *p)
         dml_svg_text(p->svg, c.left + c.width - 4, c.top + 14, DML_SVG_END, 12, DML_CHART_INK, 0,
                      text);
     }
-    dml_chart_legend(&c, 690, 90, 0, W_COLOR, NULL, "W work");
-    dml_chart_legend(&c, 690, 90, 1, O_COLOR, NULL, "O overhead");
-    dml_chart_legend(&c, 690, 90, 2, DML_CHART_GREY, "6 4", "fitted line");
-    dml_svg_text(p->svg, 694, 90 + 3 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
+    dml_chart_legend(&c, legend_x(&c), 90, 0, W_COLOR, NULL, "W work");
+    dml_chart_legend(&c, legend_x(&c), 90, 1, O_COLOR, NULL, "O overhead");
+    dml_chart_legend(&c, legend_x(&c), 90, 2, DML_CHART_GREY, "6 4", "fitted line");
+    dml_svg_text(p->svg, legend_x(&c) + 4, 90 + 3 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
                  "bars: mean ± sd");
     return 0;
 }
@@ -322,14 +340,29 @@ int dml_plot_draw(const struct dml_results *r, enum dml_plot_kind kind, char **r
         return -ENODATA;
     char title[512];
     (void)snprintf(title, sizeof(title), "%s: %s", r->name, names[kind]);
-    double height = kind == DML_PLOT_CURVES ? 690.0 : PAGE_HEIGHT;
+    struct page p = {.r = r, .left = FIELD_LEFT};
+    for (size_t i = 0; i < r->n_cases; i++) {
+        size_t chars = dml_table_text_width(r->cases[i].label);
+        p.longest = chars > p.longest ? chars : p.longest;
+    }
+    double label = CHAR_WIDTH * (double)p.longest, width = PAGE_WIDTH, height = PAGE_HEIGHT;
+    if (kind == DML_PLOT_CURVES) {
+        width = fmax(width, FIELD_LEFT + FIELD_WIDTH + LEGEND_GAP + LEGEND_SIGN + label);
+        height = 690.0;
+    } else if (kind == DML_PLOT_TIMES && turned(&p)) {
+        /* Turned by 40 degrees: its width to the left, its height below. */
+        p.left = fmax(p.left, 0.77 * label);
+        width += p.left - FIELD_LEFT;
+        height = fmax(height, 440.0 + 0.65 * label);
+    }
     _cleanup_(dml_mem_freep) struct dml_result_summary *s = calloc(r->n_cases, sizeof(*s));
-    _cleanup_(dml_svg_freep) struct dml_svg *svg = dml_svg_new(PAGE_WIDTH, height, title);
+    _cleanup_(dml_svg_freep) struct dml_svg *svg = dml_svg_new(width, height, title);
     if (!s || !svg)
         return -ENOMEM;
     for (size_t i = 0; i < r->n_cases; i++)
         dml_results_summary(r, i, &s[i]);
-    struct page p = {.r = r, .s = s, .svg = svg};
+    p.s = s;
+    p.svg = svg;
     int e = draw[kind](&p);
     return e < 0 ? e : dml_svg_finish(svg, ret_svg);
 }
