@@ -57,7 +57,8 @@ struct dml_runner {
     pthread_mutex_t results_lock;
     struct dml_results *results;
 
-    char stamp[24]; /* of the experiment, for file names */
+    char stamp[40]; /* of the experiment, for file names */
+    unsigned n_same_stamp;
     unsigned n_failed;
 };
 
@@ -271,16 +272,22 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
     return 0;
 }
 
-/* File names keep the time, without the ':' that other systems do not like in them. */
+/* File names keep the time, without the ':' that other systems do not like in them. A second
+ * experiment within a second gets a number more. */
 static void make_stamp(struct dml_runner *r)
 {
-    char wall[24];
+    char wall[24], stamp[24];
     size_t n = 0;
     dml_clock_wall_text(wall, sizeof(wall));
     for (const char *p = wall; *p; p++)
         if (*p != ':' && *p != '-')
-            r->stamp[n++] = *p;
-    r->stamp[n] = '\0';
+            stamp[n++] = *p;
+    stamp[n] = '\0';
+    r->n_same_stamp = strncmp(stamp, r->stamp, n) ? 1 : r->n_same_stamp + 1;
+    if (r->n_same_stamp > 1)
+        snprintf(r->stamp, sizeof(r->stamp), "%s-%u", stamp, r->n_same_stamp);
+    else
+        snprintf(r->stamp, sizeof(r->stamp), "%s", stamp);
 }
 
 static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
