@@ -189,7 +189,12 @@ worker_start() {
 }
 
 dmlctl() { "$top_builddir/dmlctl" "$@"; }
-ctl() { command=$1; shift; dmlctl "$command" --socket "$work/control.sock" "$@"; }
+ctl() { dmlctl "$@" --master "unix:$work/control.sock"; }
+
+# run_start FILE: dmlctl run in the background; $pid is its pid.
+run_start() {
+    start run "$top_builddir/dmlctl" run --master "unix:$work/control.sock" "$1"
+}
 
 # joined N: N workers are there.
 joined() { ctl status --json | grep -q "\"workers\": *$1[,}]"; }
