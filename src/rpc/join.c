@@ -226,7 +226,8 @@ static int dial(struct dml_join *j, const struct dml_hello *hello)
     if (!j->stream)
         return -ENOMEM;
     struct dml_wire_frame f = {.kind = DML_WIRE_HELLO, .hello = *hello};
-    return dml_transfer_send_frame(j->stream, &f);
+    int r = dml_transfer_send_frame(j->stream, &f);
+    return r == -EPIPE ? 0 : r; /* refused already: on_closed() knows why */
 }
 
 int dml_join_connect(struct dml_join *j, const struct dml_hello *hello, uint64_t deadline_us,

@@ -39,7 +39,7 @@ struct master {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     struct dml_session *sessions[8]; /* by the number at the end of the worker's id */
-    unsigned n_joined, n_left, n_refused, n_ended, n_beats;
+    unsigned n_joined, n_left, n_refused, n_ended, n_beats, n_watched;
     int ended_r;
     char ended_text[256], left_why[256], refused_why[256], refused_id[64];
     double temperature;
@@ -149,6 +149,7 @@ UNUSED static void control(void *arg, struct dml_control_call *call,
         (void)dml_control_reply(call, "{\"watching\":true}");
         pthread_mutex_lock(&m->lock);
         m->watch = call;
+        m->n_watched++;
         pthread_cond_broadcast(&m->changed);
         pthread_mutex_unlock(&m->lock);
         break;

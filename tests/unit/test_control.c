@@ -85,6 +85,7 @@ static void test_control(const char *dir)
             "a watcher that is told to stop stops");
     tap_int(h.n, 1, "after what it saw");
     (void)dml_control_free(c);
+    tap_ok(wait_for(&m, &m.n_watched, 1), "the master has the call");
     pthread_mutex_lock(&m.lock);
     struct dml_control_call *call = m.watch;
     pthread_mutex_unlock(&m.lock);
