@@ -288,13 +288,12 @@ static int draw_break_even(const struct page *p)
     print_title(p, "work and overhead");
     dml_chart_y_axis(&c, "time [s]");
     dml_chart_x_axis(&c, "nodes", true);
-    const double at_0[] = {fit.w_at_0, fit.o_at_0}, slope[] = {fit.w_per_node, fit.o_per_node};
     const char *const colors[] = {W_COLOR, O_COLOR};
     for (size_t k = 0; k < 2; k++) {
         double x[200], y[200];
         for (size_t i = 0; i < ARRAY_SIZE(x); i++) {
-            double nodes = c.x_max * (double)i / (double)(ARRAY_SIZE(x) - 1);
-            double time = at_0[k] + slope[k] * nodes;
+            double nodes = c.x_max * (double)(i + 1) / (double)ARRAY_SIZE(x);
+            double time = k == 0 ? dml_results_fit_w(&fit, nodes) : dml_results_fit_o(&fit, nodes);
             /* Only within the field: a time below 0 means nothing. */
             x[i] = time >= 0.0 && time <= c.y_max ? dml_chart_x(&c, nodes) : NAN;
             y[i] = dml_chart_y(&c, time);
@@ -326,7 +325,7 @@ static int draw_break_even(const struct page *p)
     }
     dml_chart_legend(&c, legend_x(&c), 90, 0, W_COLOR, NULL, "W work");
     dml_chart_legend(&c, legend_x(&c), 90, 1, O_COLOR, NULL, "O overhead");
-    dml_chart_legend(&c, legend_x(&c), 90, 2, DML_CHART_GREY, "6 4", "fitted line");
+    dml_chart_legend(&c, legend_x(&c), 90, 2, DML_CHART_GREY, "6 4", "fitted");
     dml_svg_text(p->svg, legend_x(&c) + 4, 90 + 3 * 18 + 4, DML_SVG_START, 12, DML_CHART_INK, 0,
                  "bars: mean ± sd");
     return 0;

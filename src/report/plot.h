@@ -9,7 +9,7 @@ enum dml_plot_kind {
     DML_PLOT_TIMES,   /* W and O stacked to T, one bar per case */
     DML_PLOT_SPEEDUP, /* S over nodes (or over cores, when the nodes do not vary) and the ideal */
     DML_PLOT_CURVES,  /* loss and accuracy over rounds */
-    DML_PLOT_BREAK_EVEN, /* O and W over nodes, fitted lines, where they meet */
+    DML_PLOT_BREAK_EVEN, /* O and W over nodes, fitted, and where they meet */
     DML_PLOT_MAX_
 };
 

@@ -272,25 +272,26 @@ void dml_results_summary(const struct dml_results *r, size_t i_case, struct dml_
 
 int dml_results_fit(const struct dml_results *r, struct dml_result_fit *ret)
 {
-    _cleanup_(dml_mem_freep) double *x = calloc(3 * r->n_cases + 1, sizeof(*x));
+    _cleanup_(dml_mem_freep) double *x = calloc(4 * r->n_cases + 1, sizeof(*x));
     if (!x)
         return -ENOMEM;
-    double *w = x + r->n_cases, *o = w + r->n_cases;
+    double *inverse = x + r->n_cases, *w = inverse + r->n_cases, *o = w + r->n_cases;
     size_t n = 0;
     for (size_t i = 0; i < r->n_cases; i++) {
         struct dml_result_summary s;
         summarise(&r->cases[i], &s);
-        if (s.n_runs == 0)
+        if (s.n_runs == 0 || r->cases[i].nodes == 0)
             continue;
         x[n] = r->cases[i].nodes;
+        inverse[n] = 1.0 / r->cases[i].nodes;
         w[n] = s.w_s;
         o[n++] = s.o_s;
     }
     struct dml_result_fit fit = {0};
-    int e = dml_stat_fit_line(x, w, n, &fit.w_at_0, &fit.w_per_node);
+    int e = dml_stat_fit_line(inverse, w, n, &fit.w_fixed, &fit.w_shared);
     if (e < 0)
         return e;
-    e = dml_stat_fit_line(x, o, n, &fit.o_at_0, &fit.o_per_node);
+    e = dml_stat_fit_line(x, o, n, &fit.o_fixed, &fit.o_per_node);
     if (e < 0)
         return e;
     *ret = fit;
@@ -303,10 +304,16 @@ int dml_results_break_even(const struct dml_results *r, double *ret_nodes)
     int e = dml_results_fit(r, &fit);
     if (e < 0)
         return e;
-    /* O must gain on W as nodes are added, else it never exceeds W from some count on. */
-    double gain = fit.o_per_node - fit.w_per_node;
-    double nodes = (fit.w_at_0 - fit.o_at_0) / gain;
-    if (!(gain > 0.0) || !(nodes > 0.0) || !isfinite(nodes))
+    /*
+     * O = W where o_per_node n² + (o_fixed - w_fixed) n - w_shared = 0. With work that shrinks and
+     * overhead that grows there is one such n > 0, and O is the larger one from there on. Anything
+     * else (noise) is no law to extrapolate from.
+     */
+    if (!(fit.o_per_node > 0.0) || !(fit.w_shared > 0.0))
+        return -EDOM;
+    double half = (fit.o_fixed - fit.w_fixed) / (2.0 * fit.o_per_node);
+    double nodes = -half + sqrt(half * half + fit.w_shared / fit.o_per_node);
+    if (!(nodes > 0.0) || !isfinite(nodes))
         return -EDOM;
     *ret_nodes = nodes;
     return 0;

@@ -68,17 +68,31 @@ int dml_results_add_round(struct dml_result_run *run, const struct dml_round *ro
 void dml_results_summary(const struct dml_results *r, size_t i_case,
                          struct dml_result_summary *ret);
 
-/* W and O in seconds as lines over the node count, fitted to the means of the cases. */
+/*
+ * W and O in seconds over the node count n, fitted to the means of the cases: work is shared out,
+ * W = w_fixed + w_shared / n; overhead grows with everybody who must be waited for,
+ * O = o_fixed + o_per_node n.
+ */
 struct dml_result_fit {
-    double w_at_0, w_per_node, o_at_0, o_per_node;
+    double w_fixed, w_shared, o_fixed, o_per_node;
 };
 
 /* Returns 0, -EDOM (fewer than two node counts), -ENOMEM. */
 int dml_results_fit(const struct dml_results *r, struct dml_result_fit *ret);
 
+static inline double dml_results_fit_w(const struct dml_result_fit *fit, double nodes)
+{
+    return fit->w_fixed + fit->w_shared / nodes;
+}
+
+static inline double dml_results_fit_o(const struct dml_result_fit *fit, double nodes)
+{
+    return fit->o_fixed + fit->o_per_node * nodes;
+}
+
 /*
  * The node count from which on the fitted O exceeds the fitted W.
- * Returns 0, or -EDOM when the cases do not say (fewer than two node counts, lines that never
+ * Returns 0, or -EDOM when the cases do not say (fewer than two node counts, curves that never
  * meet).
  */
 int dml_results_break_even(const struct dml_results *r, double *ret_nodes);

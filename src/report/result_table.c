@@ -144,13 +144,13 @@ static void print_break_even(const struct dml_results *r, FILE *f)
     char text[512];
     if (!dml_results_break_even(r, &nodes))
         (void)snprintf(text, sizeof(text),
-                       "Break-even: lines fitted over the nodes let the overhead O exceed the work "
-                       "W from about %.1f nodes on.",
+                       "Break-even: by the fits W = a + b/nodes and O = c + d nodes, the overhead O "
+                       "exceeds the work W from about %.1f nodes on.",
                        nodes);
     else
         (void)snprintf(text, sizeof(text),
-                       "Break-even: none; lines fitted over the nodes never let the overhead O "
-                       "exceed the work W.");
+                       "Break-even: none; by the fits W = a + b/nodes and O = c + d nodes, the "
+                       "overhead O never exceeds the work W.");
     dml_table_wrap(text, WIDTH, 0, 0, f);
 }
 

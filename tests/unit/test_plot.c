@@ -79,7 +79,7 @@ static void test_pictures(void)
         } else if (kind == DML_PLOT_CURVES) {
             tap_int(count(svg, "<polyline"), 3 * 3, "three curves per case");
         } else {
-            tap_has(svg, "break-even: 3.6 nodes", "the break-even is marked");
+            tap_has(svg, "break-even: 7.1 nodes", "the break-even is marked");
         }
     }
 }

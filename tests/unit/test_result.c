@@ -51,16 +51,19 @@ static void test_summary(void)
 
 static void test_break_even(void)
 {
-    /* W: 90, 45, 30.5 → 114.66… - 29.75 n; O: 1, 3.1, 5 → -0.966… + 2.0 n: they meet where
-     * n = (114.6667 + 0.9667) / 31.75. */
+    /* W: 90, 45, 30.5 over 1, 1/2, 1/3 → slope 21.52777…/0.24074074… = 89.423076…, intercept
+     * 0.51923076…; O: 1, 3.1, 5 over 1, 2, 3 → -0.9666… + 2 n. */
+    const double b = 21.5277777777777777 / 0.240740740740740741, a = 165.5 / 3.0 - b * 11.0 / 18.0;
+    const double half = (-2.9 / 3.0 - a) / 4.0, want = -half + sqrt(half * half + b / 2.0);
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
     double nodes = 0.0;
     tap_int(dml_results_break_even(r, &nodes), 0, "there is a break-even");
-    tap_near(nodes, (344.0 / 3.0 + 2.9 / 3.0) / 31.75, 1e-9, "where the fitted lines meet");
+    tap_near(nodes, want, 1e-9, "where the fitted curves meet");
+    tap_near(nodes, 7.07, 0.01, "which is about 7 nodes");
     r->cases[0].nodes = r->cases[1].nodes = 3;
     tap_int(dml_results_break_even(r, &nodes), -EDOM, "one node count says nothing");
     r->cases[0].nodes = 3, r->cases[1].nodes = 2, r->cases[2].nodes = 1;
-    tap_int(dml_results_break_even(r, &nodes), -EDOM, "O that falls behind W never exceeds it");
+    tap_int(dml_results_break_even(r, &nodes), -EDOM, "work that grows with the nodes is no law");
 }
 
 static void test_golden_tables(void)
@@ -75,8 +78,8 @@ static void test_golden_tables(void)
             "2:4  48.10±0.14 45.00±0.00 3.10±0.14 93.6±0.3  6.4±0.3 1.89±0.03  56.2±0.4\n"
             "3:6  35.50±0.71 30.50±0.71 5.00±0.00 85.9±0.3 14.1±0.3 2.56±0.06  55.2±0.4\n"
             "\n"
-            "Break-even: lines fitted over the nodes let the overhead O exceed the work W\n"
-            "from about 3.6 nodes on.\n"
+            "Break-even: by the fits W = a + b/nodes and O = c + d nodes, the overhead O\n"
+            "exceeds the work W from about 7.1 nodes on.\n"
             "T total, W mean work of the nodes, O = T - W; S = T of 1:2 / T of the case.\n",
             "the table of repeated cases");
 
@@ -101,8 +104,8 @@ static void test_golden_tables(void)
             "2:4, run 1 failed: only 1 of 2 workers answered by the deadline of round 3,\n"
             "    which is less than the quorum of 0.9\n"
             "\n"
-            "Break-even: lines fitted over the nodes let the overhead O exceed the work W\n"
-            "from about 3.8 nodes on.\n"
+            "Break-even: by the fits W = a + b/nodes and O = c + d nodes, the overhead O\n"
+            "exceeds the work W from about 7.0 nodes on.\n"
             "T total, W mean work of the nodes, O = T - W; S = T of 1:2 / T of the case.\n",
             "the table of single runs, one of which failed");
     for (size_t i = 0; i < r->n_cases; i++)
