@@ -167,6 +167,15 @@ static void pixels_to_planes(const struct dml_layer *l, const struct plan *n, co
                 *dx++ = from[(h * n->wp + w) * n->c + c];
 }
 
+/* 0 for both zeros, 1 for all else, a NaN included. As integers: comparing floats with a NaN in
+ * mind takes three times as long. */
+static inline uint32_t is_not_zero(float f)
+{
+    uint32_t bits;
+    memcpy(&bits, &f, sizeof(bits));
+    return bits << 1 != 0;
+}
+
 /* Without a branch: about every fourth number is not zero, which no processor can guess. */
 static void list_channels(const struct plan *n, const float *dy, const struct back *s)
 {
@@ -176,7 +185,7 @@ static void list_channels(const struct plan *n, const float *dy, const struct ba
             size_t to = i * n->o + s->count[i];
             s->at[to] = (uint32_t)(o * n->w_size);
             s->v[to] = dy[i];
-            s->count[i] += dy[i] != 0.0f;
+            s->count[i] += is_not_zero(dy[i]);
         }
 }
 
@@ -187,7 +196,7 @@ static float list_places(const struct plan *n, const float *dy, const struct bac
     for (size_t i = 0; i < n->places; i++) {
         s->list_at[count] = s->place[i];
         s->list_v[count] = dy[i];
-        count += dy[i] != 0.0f;
+        count += is_not_zero(dy[i]);
     }
     for (size_t i = 0; i < count; i++)
         sum += s->list_v[i];

@@ -17,37 +17,61 @@ uint64_t dml_conv_im2col_scratch(const struct dml_layer *l)
     return (uint64_t)l->fan_in * l->out.h * l->out.w;
 }
 
-/* For every tap and output place: the input place, or none in the padding. */
+/* Output columns [lo, hi) whose tap kw lies inside the picture. */
+struct range {
+    size_t lo, hi;
+};
+
+static struct range inside(size_t tap, size_t stride, size_t pad, size_t n_in, size_t n_out)
+{
+    struct range r = {.lo = tap < pad ? (pad - tap + stride - 1) / stride : 0};
+    size_t end = n_in + pad > tap ? (n_in + pad - tap - 1) / stride + 1 : 0;
+    r.hi = end < n_out ? end : n_out;
+    r.lo = r.lo < r.hi ? r.lo : r.hi;
+    return r;
+}
+
 static void im2col(const struct dml_layer *l, const float *x, float *col)
 {
-    size_t k = l->args.kernel, stride = l->args.stride, pad = l->args.padding;
+    size_t k = l->args.kernel, stride = l->args.stride, pad = l->args.padding, n = l->out.w;
     for (size_t c = 0; c < l->in.c; c++)
         for (size_t kh = 0; kh < k; kh++)
-            for (size_t kw = 0; kw < k; kw++)
-                for (size_t oh = 0; oh < l->out.h; oh++) {
-                    size_t h = oh * stride + kh - pad; /* wraps above the picture: not below in.h */
-                    const float *row = x + (c * l->in.h + h) * l->in.w;
-                    for (size_t ow = 0; ow < l->out.w; ow++) {
-                        size_t w = ow * stride + kw - pad;
-                        *col++ = h < l->in.h && w < l->in.w ? row[w] : 0.0f;
-                    }
+            for (size_t kw = 0; kw < k; kw++) {
+                struct range rows = inside(kh, stride, pad, l->in.h, l->out.h);
+                struct range r = inside(kw, stride, pad, l->in.w, n);
+                for (size_t oh = 0; oh < l->out.h; oh++, col += n) {
+                    memset(col, 0, n * sizeof(float));
+                    if (oh < rows.lo || oh >= rows.hi || r.lo == r.hi)
+                        continue;
+                    const float *row = x + (c * l->in.h + oh * stride + kh - pad) * l->in.w +
+                                       (r.lo * stride + kw - pad);
+                    for (size_t i = 0; stride > 1 && i < r.hi - r.lo; i++)
+                        col[r.lo + i] = row[i * stride];
+                    if (stride == 1)
+                        memcpy(col + r.lo, row, (r.hi - r.lo) * sizeof(float));
                 }
+            }
 }
 
 static void col2im(const struct dml_layer *l, const float *col, float *dx)
 {
-    size_t k = l->args.kernel, stride = l->args.stride, pad = l->args.padding;
+    size_t k = l->args.kernel, stride = l->args.stride, pad = l->args.padding, n = l->out.w;
     for (size_t c = 0; c < l->in.c; c++)
         for (size_t kh = 0; kh < k; kh++)
-            for (size_t kw = 0; kw < k; kw++)
-                for (size_t oh = 0; oh < l->out.h; oh++) {
-                    size_t h = oh * stride + kh - pad;
-                    for (size_t ow = 0; ow < l->out.w; ow++, col++) {
-                        size_t w = ow * stride + kw - pad;
-                        if (h < l->in.h && w < l->in.w)
-                            dx[(c * l->in.h + h) * l->in.w + w] += *col;
-                    }
+            for (size_t kw = 0; kw < k; kw++) {
+                struct range rows = inside(kh, stride, pad, l->in.h, l->out.h);
+                struct range r = inside(kw, stride, pad, l->in.w, n);
+                for (size_t oh = 0; oh < l->out.h; oh++, col += n) {
+                    if (oh < rows.lo || oh >= rows.hi || r.lo == r.hi)
+                        continue;
+                    float *row = dx + (c * l->in.h + oh * stride + kh - pad) * l->in.w +
+                                 (r.lo * stride + kw - pad);
+                    for (size_t i = 0; stride > 1 && i < r.hi - r.lo; i++)
+                        row[i * stride] += col[r.lo + i];
+                    for (size_t i = 0; stride == 1 && i < r.hi - r.lo; i++)
+                        row[i] += col[r.lo + i];
                 }
+            }
 }
 
 void dml_conv_im2col_forward(const struct dml_layer *l, const struct dml_layer_pass *p)

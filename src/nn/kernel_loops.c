@@ -44,9 +44,17 @@
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int bits __attribute__((vector_size(4 * LANES)));
 typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 #define INLINE static inline __attribute__((always_inline))
+
+/* Loops of constant extent over the registers of a tile. */
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
 
 INLINE vec load(const float *p)
 {
@@ -70,26 +78,30 @@ INLINE void tile(const float *x, const uint32_t *at, size_t n_k, const float *wt
                  const unsigned wide)
 {
     vec sum[HIGH][WIDE];
+    UNROLL
     for (unsigned o = 0; o < high; o++)
-        for (unsigned v = 0; v < wide; v++)
-            sum[o][v] = splat(bias[o]);
+        UNROLL
+    for (unsigned v = 0; v < wide; v++)
+        sum[o][v] = splat(bias[o]);
     for (size_t k = 0; k < n_k; k++, wt += n_o) {
         const float *row = x + at[k];
         vec in[WIDE];
-#pragma GCC unroll 4
+        UNROLL
         for (unsigned v = 0; v < wide; v++)
             in[v] = load(row + v * LANES);
-#pragma GCC unroll 6
+        UNROLL
         for (unsigned o = 0; o < high; o++) {
             vec w = splat(wt[o]);
-#pragma GCC unroll 4
+            UNROLL
             for (unsigned v = 0; v < wide; v++)
                 sum[o][v] += w * in[v];
         }
     }
+    UNROLL
     for (unsigned o = 0; o < high; o++)
-        for (unsigned v = 0; v < wide; v++)
-            store(y + o * y_row + v * LANES, sum[o][v]);
+        UNROLL
+    for (unsigned v = 0; v < wide; v++)
+        store(y + o * y_row + v * LANES, sum[o][v]);
 }
 
 INLINE void strip(const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,
@@ -149,15 +161,17 @@ INLINE void segments(const float *from, const uint32_t *at, const float *v, size
                      const size_t *from_at, float *to, const size_t *to_at, const unsigned count)
 {
     vec sum[SEGMENTS];
+    UNROLL
     for (unsigned s = 0; s < count; s++)
         sum[s] = load(to + to_at[s]);
     for (size_t i = 0; i < n; i++) {
         const float *row = from + at[i];
         vec value = splat(v[i]);
-#pragma GCC unroll 6
+        UNROLL
         for (unsigned s = 0; s < count; s++)
             sum[s] += value * load(row + from_at[s]);
     }
+    UNROLL
     for (unsigned s = 0; s < count; s++)
         store(to + to_at[s], sum[s]);
 }
@@ -249,16 +263,25 @@ static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict 
     }
 }
 
-/* Not a number goes through, so that a run that diverged says so. */
+/* Vectors by hand: in place the compiler would find that the arrays overlap and go one by one.
+ * Not a number goes through, so that a run that diverged says so. */
 static void relu(const float *x, float *y, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec v = load(x + i);
+        store(y + i, (vec)((bits)v & ~(v < splat(0.0f))));
+    }
+    for (; i < n; i++)
         y[i] = x[i] < 0.0f ? 0.0f : x[i];
 }
 
 static void relu_back(const float *y, const float *dy, float *dx, size_t n)
 {
-    for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(dx + i, (vec)((bits)load(dy + i) & (load(y + i) > splat(0.0f))));
+    for (; i < n; i++)
         dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
 
