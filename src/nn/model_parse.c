@@ -225,9 +225,9 @@ static int add_layer(struct parser *p, const struct dml_layer_type *type)
     struct dml_layer *l = &m->layers[m->n_layers];
     *l = (struct dml_layer){.type = type, .kernel = dml_kernel_get(), .line = p->line};
     l->in = before ? before->out : m->input;
-    for (size_t i = 0, n = 0; i < p->n_words; i++)
-        n += (size_t)snprintf(l->words + n, n < sizeof(l->words) ? sizeof(l->words) - n : 0, "%s%s",
-                              i ? " " : "", p->words[i]);
+    for (size_t i = 0, n = 0; i < p->n_words && n < sizeof(l->words); i++)
+        n +=
+            (size_t)snprintf(l->words + n, sizeof(l->words) - n, "%s%s", i ? " " : "", p->words[i]);
     int r = read_args(p, l);
     if (r < 0)
         return r;

@@ -227,15 +227,19 @@ static void test_duty(const struct dml_model *m, const struct dml_dataset *ds)
     _cleanup_(dml_trainer_freep) struct dml_trainer *t = NULL;
     struct dml_trainer_result r;
     o.batch_size = 8;
-    uint64_t n_epochs = 300; /* some 100 ms of computing */
     tap_int(dml_trainer_new(m, ds, &o, NULL, 0, &cpu, &t, NULL), 0, "a trainer with duty 0.25");
     dml_model_init(m, dml_trainer_vec(t), o.seed);
-    tap_int(dml_trainer_fit(t, 0, n_epochs, n_epochs, NULL, &r), 0, "fit");
-    double slept = (double)r.slept_us / (double)r.work_us;
-    /* What it owes is paid to within one shortest sleep; a share, whatever the machine's speed. */
-    tap_note("%.3f s, of which slept %.3f", (double)r.work_us * 1e-6, slept);
-    tap_near(slept, 0.75, 0.02 + 20000.0 / (double)r.work_us, "it slept three quarters");
-    tap_ok(r.slept_us < r.work_us, "sleeps are part of the work time");
+    uint64_t work_us = 0, slept_us = 0, n_calls = 0;
+    while (work_us < 500000 && dml_trainer_fit(t, 10 * n_calls, 10, 1000000, NULL, &r) == 0) {
+        work_us += r.work_us;
+        slept_us += r.slept_us;
+        n_calls++;
+    }
+    double slept = (double)slept_us / (double)work_us;
+    /* What is owed is paid to within one sleep, over all calls; a share, whatever the machine. */
+    tap_note("%.3f s in %llu calls, of which slept %.3f", (double)work_us * 1e-6,
+             (unsigned long long)n_calls, slept);
+    tap_near(slept, 0.75, 0.02 + 20000.0 / (double)work_us, "it slept three quarters");
 }
 
 static void *cancel_soon(void *arg)
@@ -294,18 +298,16 @@ static void test_memory(const struct dml_model *m, const struct dml_dataset *ds)
     for (unsigned n_threads = 1; n_threads <= 2; n_threads++) {
         const struct dml_trainer_cpu cpu = {.n_threads = n_threads, .duty = 1.0};
         struct dml_trainer *t = NULL;
-#if defined(__GLIBC__) && !defined(__SANITIZE_ADDRESS__)
         struct mallinfo2 before = mallinfo2();
         tap_int(dml_trainer_new(m, ds, &o, NULL, 0, &cpu, &t, NULL), 0, "a trainer");
         struct mallinfo2 after = mallinfo2();
         double took = (double)(after.uordblks + after.hblkhd - before.uordblks - before.hblkhd);
         double said = (double)dml_trainer_memory(m, &o, n_threads);
-        tap_ok(took <= said && said < took + 600e3 * n_threads,
-               "%u threads: said %.0f bytes, took %.0f and its stacks", n_threads, said, took);
-#else
-        tap_int(dml_trainer_new(m, ds, &o, NULL, 0, &cpu, &t, NULL), 0, "a trainer");
-        tap_skip("memory is counted by glibc's malloc only");
-#endif
+        if (took == 0.0)
+            tap_skip("this malloc, a sanitizer's, does not count");
+        else
+            tap_ok(took <= said && said < took + 600e3 * n_threads,
+                   "%u threads: said %.0f bytes, took %.0f and its stacks", n_threads, said, took);
         dml_trainer_free(t);
     }
     struct dml_train_options sgd = o;
