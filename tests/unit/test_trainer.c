@@ -230,16 +230,18 @@ static void test_duty(const struct dml_model *m, const struct dml_dataset *ds)
     tap_int(dml_trainer_new(m, ds, &o, NULL, 0, &cpu, &t, NULL), 0, "a trainer with duty 0.25");
     dml_model_init(m, dml_trainer_vec(t), o.seed);
     uint64_t work_us = 0, slept_us = 0, n_calls = 0;
-    while (work_us < 500000 && dml_trainer_fit(t, 10 * n_calls, 10, 1000000, NULL, &r) == 0) {
+    while (work_us < 1000000 && dml_trainer_fit(t, 60 * n_calls, 60, 1000000, NULL, &r) == 0) {
         work_us += r.work_us;
         slept_us += r.slept_us;
         n_calls++;
     }
     double slept = (double)slept_us / (double)work_us;
-    /* What is owed is paid to within one sleep, over all calls; a share, whatever the machine. */
+    /* A share, whatever the speed of the machine. On a busy one the last sleep may be late, and
+     * each call's threads may start late: 50 ms and 10 ms are allowed for that. */
+    double late_us = 50000.0 + 10000.0 * (double)n_calls;
     tap_note("%.3f s in %llu calls, of which slept %.3f", (double)work_us * 1e-6,
              (unsigned long long)n_calls, slept);
-    tap_near(slept, 0.75, 0.02 + 20000.0 / (double)work_us, "it slept three quarters");
+    tap_near(slept, 0.75, 0.02 + late_us / (double)work_us, "it slept three quarters");
 }
 
 static void *cancel_soon(void *arg)
