@@ -10,12 +10,16 @@
  * A step too small to be worth a barrier uses fewer threads than it may: at least GRAIN
  * multiply-adds each. That too depends on nothing but model and batch size.
  *
- * Duty cycle: thread 0 owes sleep for the time a step was busy and pays when the debt has grown to
- * something the kernel's timer can serve; the others wait at the barrier meanwhile.
+ * Duty cycle: what the kernel's CPU quota would do. A step that used cpu of thread 0 may not be
+ * over before cpu / duty of wall time has passed; thread 0 owes the difference as sleep and pays
+ * when the debt has grown to something the kernel's timer can serve, while the others wait at the
+ * barrier. CPU time and not wall time counts, so a worker that had to wait for the processor,
+ * because the machine is shared, is not made to wait a second time.
  */
 #include "nn/trainer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +35,7 @@
 #define CHUNK_FLOATS  131072  /* activations of a chunk: 512 KiB */
 #define CHUNK_MAX     256     /* samples */
 #define SLEEP_MIN_US  5000    /* shortest sleep of the duty cycle */
+#define CREDIT_MAX_US 100000  /* waiting that is remembered: one period of the kernel's quota */
 #define REDUCE_FLOATS 1024    /* of all gradients at a time, so that they meet in the L1 cache */
 #define STACK_BYTES   (512 << 10) /* what a thread touches of its stack and the BLAS's buffers */
 
@@ -253,7 +258,7 @@ static void sleep_off(struct fit *f)
 }
 
 /* Thread 0, while the others wait: adds up the step, sleeps, decides whether to go on. */
-static void account(struct fit *f, size_t n, uint64_t began_us)
+static void account(struct fit *f, size_t n, uint64_t began_us, uint64_t began_cpu_us)
 {
     struct dml_trainer *t = f->t;
     for (unsigned i = 0; i < t->n_threads; i++) {
@@ -263,8 +268,9 @@ static void account(struct fit *f, size_t n, uint64_t began_us)
     f->result.n_samples += n;
     f->result.n_steps++;
     if (t->duty < 1.0) {
-        uint64_t busy = dml_clock_now_us() - began_us;
-        t->debt_us += (double)busy * (1.0 - t->duty) / t->duty;
+        double wall = (double)(dml_clock_now_us() - began_us);
+        double cpu = (double)(dml_clock_thread_us() - began_cpu_us);
+        t->debt_us = fmax(t->debt_us + cpu / t->duty - wall, -CREDIT_MAX_US);
         sleep_off(f);
     }
     f->stop = f->cancel && atomic_load(f->cancel);
@@ -280,7 +286,9 @@ static void run(void *arg, unsigned i_thread)
             dml_batch_order(t->order, n_samples, t->train.seed, t->rank, epoch);
         dml_team_barrier(t->team);
         for (size_t i = 0; i < n_steps; i++) {
-            uint64_t began = i_thread == 0 && t->duty < 1.0 ? dml_clock_now_us() : 0;
+            bool clocked = i_thread == 0 && t->duty < 1.0;
+            uint64_t began = clocked ? dml_clock_now_us() : 0;
+            uint64_t began_cpu = clocked ? dml_clock_thread_us() : 0;
             size_t at = i * t->batch, n = n_samples - at < t->batch ? n_samples - at : t->batch;
             learn(t, &t->workers[i_thread], i_thread, t->order + at, n, epoch * n_steps + i);
             if (i_thread == 0)
@@ -290,7 +298,7 @@ static void run(void *arg, unsigned i_thread)
             dml_team_barrier(t->team);
             update(t, i_thread);
             if (i_thread == 0)
-                account(f, n, began);
+                account(f, n, began, began_cpu);
             dml_team_barrier(t->team);
             if (f->stop)
                 return;

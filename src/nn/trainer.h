@@ -19,7 +19,7 @@
 /* What a node may use. */
 struct dml_trainer_cpu {
     unsigned n_threads; /* >= 1 */
-    double duty;        /* (0, 1]: share of the time the threads may compute; 1 = no limit */
+    double duty;        /* (0, 1]: share of a core that each thread may use; 1 = no limit */
     const int *cpus;    /* CPU numbers to pin thread i to (cpus[i]), or NULL: no affinity */
 };
 
