@@ -10,6 +10,7 @@
 #include "conf/args.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sysexits.h>
@@ -154,16 +155,34 @@ int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *tar
     return 0;
 }
 
+/* Who waits for signals; the handler gets no argument. Set before the handler is. */
+static pthread_t waiter;
+
+static void pass_on(int number)
+{
+    int saved = errno;
+    (void)pthread_kill(waiter, number);
+    errno = saved;
+}
+
 void dml_args_block_signals(sigset_t *ret)
 {
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    struct sigaction action = {.sa_handler = pass_on, .sa_flags = SA_RESTART};
     sigset_t all;
     sigemptyset(ret);
-    sigaddset(ret, SIGTERM);
-    sigaddset(ret, SIGINT);
-    sigaddset(ret, SIGHUP);
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        sigaddset(ret, numbers[i]);
     all = *ret;
     sigaddset(&all, SIGPIPE);
-    (void)sigprocmask(SIG_BLOCK, &all, NULL);
+    (void)pthread_sigmask(SIG_BLOCK, &all, NULL);
+    /* A library that is linked in may have started threads before main(), as OpenBLAS does. They
+     * do not block what is blocked here, and the kernel gives a signal to any thread that does not
+     * (signal(7)): such a thread passes on what it gets. */
+    waiter = pthread_self();
+    sigemptyset(&action.sa_mask);
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        (void)sigaction(numbers[i], &action, NULL);
 }
 
 int dml_args_log_init(const char *program, int log, const char *level, struct dml_err *err)

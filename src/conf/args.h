@@ -34,7 +34,8 @@ struct dml_args {
 int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *target,
                    struct dml_err *err);
 
-/* Blocks what a daemon waits for, and SIGPIPE. *ret: SIGTERM, SIGINT, SIGHUP. */
+/* Blocks what a daemon waits for, and SIGPIPE. *ret: SIGTERM, SIGINT, SIGHUP. They reach the
+ * calling thread alone, also when a library has started threads before. */
 void dml_args_block_signals(sigset_t *ret);
 
 /* log: enum dml_log_target; level: err, warning, notice, info or debug. Returns 0 or -EINVAL. */

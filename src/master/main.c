@@ -1,8 +1,9 @@
 /*
  * dmlmasterd: argv, signals, systemd, exit codes. What a master does is in master.c.
  *
- * Signals are blocked before any thread exists (gRPC starts some) and waited for here, so that no
- * handler ever runs. SIGHUP changes nothing: `dmlctl run` takes a test case without a restart.
+ * Signals are blocked before any thread exists (gRPC starts some) and waited for here, so that what
+ * they cause is done by no handler. SIGHUP changes nothing: `dmlctl run` takes a test case without
+ * a restart.
  */
 #include <signal.h>
 #include <stdio.h>

@@ -1,8 +1,9 @@
 /*
  * dmlworkerd: argv, signals, systemd, exit codes. What a worker does is in worker.c.
  *
- * Signals are blocked before any thread exists (gRPC starts some) and waited for here, so that no
- * handler ever runs. SIGHUP changes nothing: a worker has no state worth keeping over a restart.
+ * Signals are blocked before any thread exists (gRPC starts some) and waited for here, so that what
+ * they cause is done by no handler. SIGHUP changes nothing: a worker has no state worth keeping
+ * over a restart.
  */
 #include <signal.h>
 #include <stdio.h>

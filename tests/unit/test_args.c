@@ -1,6 +1,12 @@
 /* A daemon's command line: file, then options over it, and what is said about mistakes. */
 #include <errno.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
+#include <sys/wait.h>
+#include <time.h>
 
 #include "base/err.h"
 #include "base/fileio.h"
@@ -96,8 +102,50 @@ static void test_wrong(void)
     tap_int(dml_args_log_init("daemon", 0, "loud", &err), -EINVAL, "no such level");
 }
 
+/* Does nothing, as the threads of a BLAS do that it starts when it is loaded. */
+static void *idle(void *arg)
+{
+    atomic_store((atomic_bool *)arg, true);
+    for (;;)
+        pause();
+    return NULL;
+}
+
+/* In a process of its own: 0 when all three signals of a process that already had another thread
+ * arrive where they are waited for. */
+static int be_signalled(void)
+{
+    static const int numbers[] = {SIGTERM, SIGINT, SIGHUP};
+    const struct timespec long_time = {.tv_sec = 60};
+    static atomic_bool runs;
+    pthread_t thread;
+    sigset_t signals;
+    if (pthread_create(&thread, NULL, idle, &runs) != 0)
+        return 1;
+    while (!atomic_load(&runs))
+        (void)sched_yield();
+    dml_args_block_signals(&signals);
+    for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
+        if (kill(getpid(), numbers[i]) < 0 ||
+            sigtimedwait(&signals, NULL, &long_time) != numbers[i])
+            return 2;
+    return 0;
+}
+
+static void test_signals(void)
+{
+    int status = -1;
+    pid_t pid = fork();
+    if (pid == 0)
+        _exit(be_signalled());
+    tap_int(waitpid(pid, &status, 0), pid, "a process gets signals");
+    tap_int(WIFSIGNALED(status) ? WTERMSIG(status) : 0, 0, "no signal kills it");
+    tap_int(WIFEXITED(status) ? WEXITSTATUS(status) : -1, 0, "each reaches the thread that waits");
+}
+
 int main(void)
 {
+    test_signals();
     if (!mkdtemp(dir))
         return 99;
     test_right();
