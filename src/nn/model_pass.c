@@ -55,7 +55,7 @@ static struct dml_layer_pass pass_of(const struct dml_model *m, const float *vec
         .batch = batch,
         .training = training,
         .i_layer = (unsigned)i,
-        .params = vec + m->layers[i].params_at,
+        .params = vec ? vec + m->layers[i].params_at : NULL, /* a model without parameters */
     };
 }
 
