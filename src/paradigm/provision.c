@@ -12,6 +12,7 @@
 
 #include "base/err.h"
 #include "base/fileio.h"
+#include "base/text.h"
 #include "paradigm/shard_cache.h"
 
 static int pack_shard(const struct dml_task *task, uint32_t rank, struct dml_buf **ret)
@@ -64,7 +65,7 @@ static int offer(struct dml_provision *p, uint32_t rank)
         return -ENOMEM;
     set_state(p, rank, DML_PROVISION_OFFERED);
     int r = dml_comm_send(p->task->comm, rank, &msg);
-    return r == -ENOMEM ? r : 0; /* gone again: LOST says so in its turn */
+    return r == -EPIPE ? 0 : r; /* gone again: LOST says so in its turn */
 }
 
 static int send_shard(struct dml_provision *p, uint32_t rank)
@@ -73,7 +74,30 @@ static int send_shard(struct dml_provision *p, uint32_t rank)
     int r = pack_shard(p->task, rank, &msg.body);
     if (r == 0)
         r = dml_comm_send(p->task->comm, rank, &msg);
-    return r == -ENOMEM ? r : 0;
+    set_state(p, rank, DML_PROVISION_SENT);
+    return r == -EPIPE ? 0 : r;
+}
+
+/* What a worker says of itself ends in terminals and logs: no control characters, nothing that is
+ * not UTF-8. */
+static void clean_copy(char *dst, size_t dst_len, const struct dml_buf *body)
+{
+    const char *s = (const char *)body->data;
+    size_t used = 0;
+    for (size_t i = 0; i < body->len;) {
+        unsigned n = dml_text_utf8(s + i, body->len - i);
+        bool bad = n == 0 || (unsigned char)s[i] < 0x20 || s[i] == 0x7f;
+        size_t take = bad ? 1 : n;
+        if (used + take >= dst_len)
+            break;
+        if (bad)
+            dst[used] = '?';
+        else
+            memcpy(dst + used, s + i, n);
+        used += take;
+        i += take;
+    }
+    dst[used] = '\0';
 }
 
 static void worker_left(struct dml_provision *p, const struct dml_comm_msg *msg)
@@ -84,9 +108,10 @@ static void worker_left(struct dml_provision *p, const struct dml_comm_msg *msg)
         struct dml_round_worker who = {.rank = msg->from};
         if (p->task->describe)
             p->task->describe(p->task->describe_arg, msg->from, &who);
-        int len = (int)(msg->body->len < 400 ? msg->body->len : 400);
-        snprintf(p->last_failure, sizeof(p->last_failure), "%s: %.*s",
-                 who.id[0] ? who.id : "a worker", len, (const char *)msg->body->data);
+        char text[401];
+        clean_copy(text, sizeof(text), msg->body);
+        snprintf(p->last_failure, sizeof(p->last_failure), "%s: %s",
+                 who.id[0] ? who.id : "a worker", text);
         dml_event_worker_lost(p->task->events, who.id, p->last_failure);
     }
     if (p->state[msg->from] == DML_PROVISION_READY)
@@ -106,7 +131,8 @@ int dml_provision_handle(struct dml_provision *p, const struct dml_comm_msg *msg
     case DML_MESSAGE_WANT:
         return p->state[msg->from] == DML_PROVISION_OFFERED ? send_shard(p, msg->from) : 0;
     case DML_MESSAGE_READY:
-        if (p->state[msg->from] != DML_PROVISION_OFFERED)
+        if (p->state[msg->from] != DML_PROVISION_OFFERED &&
+            p->state[msg->from] != DML_PROVISION_SENT)
             return 0;
         set_state(p, msg->from, DML_PROVISION_READY);
         dml_event_worker_ready(p->task->events, p->task->run, msg->from,

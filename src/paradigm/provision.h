@@ -20,7 +20,8 @@
 
 enum dml_provision_state {
     DML_PROVISION_GONE,     /* not there (yet, or any more) */
-    DML_PROVISION_OFFERED,  /* getting its shard */
+    DML_PROVISION_OFFERED,  /* may ask for its shard */
+    DML_PROVISION_SENT,     /* got it, once: no worker fills the master's memory by asking again */
     DML_PROVISION_READY,
 };
 
@@ -39,7 +40,8 @@ void dml_provision_done(struct dml_provision *p);
 
 /*
  * Master: takes a message of provisioning (JOINED, LOST, WANT, READY, FAILED), answers it, updates
- * the table. Other kinds are ignored. Returns 0 or -ENOMEM.
+ * the table. Other kinds are ignored. Returns 0, -ENOMEM, -EMSGSIZE (a shard of more than 2 GiB),
+ * -ECANCELED.
  */
 int dml_provision_handle(struct dml_provision *p, const struct dml_comm_msg *msg);
 

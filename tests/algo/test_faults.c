@@ -17,7 +17,8 @@
 #include "rpc/comm_local.h"
 #include "tests/tap.h"
 
-#define NODES 3
+#define NODES   3
+#define N_SHARD 32 /* samples of each: 96 dealt evenly */
 
 enum behaviour {
     HONEST,
@@ -25,6 +26,7 @@ enum behaviour {
     SHORT,  /* answers with half a vector */
     DIES,   /* vanishes when round 2 reaches it */
     UNABLE, /* says that it cannot take part */
+    GREEDY, /* asks for its shard again and again, with everything in the wrong order */
 };
 
 struct actor {
@@ -33,6 +35,7 @@ struct actor {
     struct dml_comm *comm;
     enum behaviour behaviour;
     atomic_bool *cancel;
+    unsigned n_shards; /* GREEDY: how many it got */
 };
 
 /* Answers a round with the vector it came with, or with the first half of it. */
@@ -48,6 +51,35 @@ static void answer(struct dml_comm *comm, const struct dml_comm_msg *fit, size_t
     (void)dml_comm_send(comm, 0, &msg);
 }
 
+#define ASKED 200
+
+/* Says what it should not, then asks ASKED times. Returns how many shards came before round 1. */
+static unsigned ask(struct dml_comm *comm, size_t n_shard)
+{
+    unsigned n_shards = 0;
+    (void)dml_message_send(comm, 0, DML_MESSAGE_PROGRESS, 1);
+    (void)dml_message_send(comm, 0, DML_MESSAGE_UPDATE, 1);
+    (void)dml_message_send(comm, 0, DML_MESSAGE_MAX_ + 1, 1);
+    for (bool offered = false;;) {
+        _cleanup_(dml_message_donep) struct dml_comm_msg msg = {0};
+        if (dml_comm_recv(comm, 0, DML_CLOCK_NEVER, &msg) < 0 || msg.kind == DML_COMM_LOST)
+            return n_shards;
+        if (msg.kind == DML_MESSAGE_OFFER && !offered) {
+            offered = true;
+            for (int i = 0; i < ASKED; i++)
+                (void)dml_message_send(comm, 0, DML_MESSAGE_WANT, 0);
+            for (int i = 0; i < 3; i++)
+                (void)dml_message_send(comm, 0, DML_MESSAGE_READY, 0);
+        }
+        n_shards += msg.kind == DML_MESSAGE_SHARD;
+        if (msg.kind == DML_MESSAGE_FIT) {
+            answer(comm, &msg, n_shard, false);
+            answer(comm, &msg, n_shard, false);
+            return n_shards;
+        }
+    }
+}
+
 static void *pretend(void *arg)
 {
     struct actor *a = arg;
@@ -59,8 +91,10 @@ static void *pretend(void *arg)
         return NULL;
     struct dml_task task = {.tc = tc, .model = m, .comm = a->comm, .data = &tc->data};
     bool cached;
-    if (a->behaviour == UNABLE) {
-        (void)dml_err_set(&err, -ENOSPC, "no room for the shard");
+    if (a->behaviour == GREEDY) {
+        a->n_shards = ask(a->comm, N_SHARD);
+    } else if (a->behaviour == UNABLE) {
+        (void)dml_err_set(&err, -ENOSPC, "no room for the shard\x1b[2J\xff");
         dml_message_send_failed(a->comm, -ENOSPC, &err);
     } else if (dml_provision_fetch(&task, &shard, &cached, &err) == 0) {
         (void)dml_provision_ready(&task, shard, cached);
@@ -74,7 +108,7 @@ static void *pretend(void *arg)
             continue;
         if (a->behaviour == DIES && msg.seq == 2)
             break;
-        answer(a->comm, &msg, shard->n_samples, a->behaviour == SHORT);
+        answer(a->comm, &msg, shard ? shard->n_samples : N_SHARD, a->behaviour == SHORT);
     }
     a->comm = dml_comm_free(a->comm);
     return NULL;
@@ -209,7 +243,18 @@ static void test_unable(void)
     struct stage s;
     int r = play(&s, ROUNDS(2), UNABLE, NULL);
     tap_ok(r < 0, "a worker that cannot take part ends the setup");
-    tap_has(s.lab.err.text, "no room for the shard", "with its own sentence");
+    tap_has(s.lab.err.text, "no room for the shard?[2J?", "with its own sentence, made harmless");
+    lab_done(&s.lab);
+}
+
+static void test_greed(void)
+{
+    struct stage s;
+    tap_int(play(&s, ROUNDS(3) "[cluster]\nquorum = 0.5\n", GREEDY, NULL), 0,
+            "a worker that asks for everything at once, and twice, does no harm");
+    tap_int(s.actors[1].n_shards, 1, "it gets its shard once");
+    tap_int(s.lab.n_ready, 3, "and is ready once");
+    tap_int(s.lab.rounds[2].n_participants, 3, "it takes part like the others");
     lab_done(&s.lab);
 }
 
@@ -301,6 +346,7 @@ int main(void)
     test_deadline();
     test_nonsense();
     test_unable();
+    test_greed();
     test_standalone_loss();
     test_cache();
     return tap_done();
