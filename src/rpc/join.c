@@ -264,6 +264,8 @@ int dml_join_wait(struct dml_join *j, uint64_t deadline_us, struct dml_run_order
 {
     int r = 0;
     pthread_mutex_lock(&j->lock);
+    if (j->cancelled) /* even when an order has come: nobody would end its run */
+        r = -ECANCELED;
     for (bool late = false; r == 0 && !j->next;) {
         if (j->cancelled)
             r = -ECANCELED;

@@ -211,6 +211,16 @@ static void test_cancel(void)
     tap_has(err.text, "the time is up", "and says so");
     (void)dml_join_free(join);
     (void)close(fd);
+
+    join = worker(&m, 2, NULL);
+    (void)dml_server_comm_new(m.server, 2, 2, &comm);
+    (void)attach(&m, comm, 2, 1, 2);
+    dml_clock_sleep_us(SECOND / 10); /* most likely the order is there by now */
+    dml_join_cancel(join);
+    tap_int(dml_join_wait(join, soon(), &order), -ECANCELED,
+            "an order that comes just then is not obeyed any more");
+    (void)dml_join_free(join);
+    (void)dml_comm_free(comm);
     master_stop(&m);
 }
 
