@@ -171,9 +171,30 @@ static int lead(struct dml_run_env *env, struct dml_run_args *args, struct dml_t
     return r;
 }
 
-static int follow(struct dml_task *task, struct dml_err *err)
+/* A fractional share is the kernel's to hold where it was given the means, else the trainer's. */
+static void hold_cores(const struct dml_run_env *env, double cores, struct dml_task *io_task)
 {
+    if (io_task->cpu.duty >= 1.0)
+        return;
+    io_task->cores_held = DML_CORES_BY_DUTY;
+    if (env->limit_cores && env->limit_cores(env->limit_arg, cores) == 0) {
+        io_task->cores_held = DML_CORES_BY_KERNEL;
+        io_task->cpu.duty = 1.0;
+    }
+}
+
+static void release_cores(const struct dml_run_env *env, const struct dml_task *task)
+{
+    if (task->cores_held == DML_CORES_BY_KERNEL)
+        (void)env->limit_cores(env->limit_arg, 0);
+}
+
+static int follow(struct dml_run_env *env, const struct dml_plan *plan, struct dml_task *task,
+                  struct dml_err *err)
+{
+    hold_cores(env, plan->cores_per_node, task);
     int r = dml_paradigm_get(task->tc->parallel.paradigm)->worker(task, err);
+    release_cores(env, task);
     /* The master hears the reason of everything that it did not cause itself. */
     if (r < 0 && r != -EPIPE && r != -ECANCELED)
         dml_message_send_failed(task->comm, r, err);
@@ -209,7 +230,7 @@ int dml_run(struct dml_run_env *env, struct dml_run_args *args, struct dml_run_t
     };
     if (r == 0) {
         choose_cpus(env, &plan, args->slot, cpus, n_cpus, &task.cpu);
-        r = leads ? lead(env, args, &task, err) : follow(&task, err);
+        r = leads ? lead(env, args, &task, err) : follow(env, &plan, &task, err);
     } else if (!leads) {
         dml_message_send_failed(args->comm, r, err);
     }

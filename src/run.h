@@ -18,6 +18,10 @@ struct dml_run_env {
     const char *data_dir;             /* or NULL */
     unsigned max_cores;               /* this node may use; 0 = all that are there */
     bool affinity;
+    /* Worker: lets the kernel hold this process to so many cores (0: no limit again). Returns 0, or
+     * a negative errno: then the trainer's duty cycle holds them. NULL: no kernel asked. */
+    int (*limit_cores)(void *arg, double cores);
+    void *limit_arg;
     struct dml_events *events;        /* rank 0 */
     void (*describe)(void *arg, uint32_t rank, struct dml_round_worker *io_worker);
     void *describe_arg;

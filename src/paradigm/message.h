@@ -28,7 +28,7 @@ enum dml_message_kind {
 };
 
 /* Meta of READY. */
-enum { DML_READY_SAMPLES, DML_READY_CACHED, DML_READY_N_ };
+enum { DML_READY_SAMPLES, DML_READY_CACHED, DML_READY_CORES_HELD, DML_READY_N_ };
 
 /* Meta of UPDATE and PROGRESS. */
 enum {

@@ -14,12 +14,16 @@
 #include "report/event.h"
 #include "rpc/comm.h"
 
+/* How a share that is no whole number of cores is held; whole cores need no holding. */
+enum dml_cores_held { DML_CORES_WHOLE, DML_CORES_BY_DUTY, DML_CORES_BY_KERNEL, DML_CORES_MAX_ };
+
 /* What the flow has prepared for one rank. Everything borrowed, except vec. */
 struct dml_task {
     const struct dml_testcase *tc;
     const struct dml_model *model;
     struct dml_comm *comm;
     struct dml_trainer_cpu cpu;       /* what this rank may use for training */
+    enum dml_cores_held cores_held;
     const atomic_bool *cancel;
     const char *cache_dir;            /* worker: where shards are kept; NULL: not at all */
     uint64_t cache_max;               /* bytes */

@@ -119,6 +119,21 @@ static void worker_left(struct dml_provision *p, const struct dml_comm_msg *msg)
     set_state(p, msg->from, DML_PROVISION_GONE);
 }
 
+static void tell_ready(struct dml_provision *p, const struct dml_comm_msg *msg)
+{
+    static const char *const held[] = {
+        [DML_CORES_WHOLE] = "",
+        [DML_CORES_BY_DUTY] = "duty cycle",
+        [DML_CORES_BY_KERNEL] = "kernel quota",
+    };
+    bool complete = msg->n_meta >= DML_READY_N_;
+    double by = complete ? msg->meta[DML_READY_CORES_HELD] : 0.0;
+    dml_event_worker_ready(p->task->events, p->task->run, msg->from,
+                           p->task->shards->n[msg->from - 1],
+                           complete && msg->meta[DML_READY_CACHED] > 0.0,
+                           by >= 0.0 && by < DML_CORES_MAX_ ? held[(int)by] : "");
+}
+
 int dml_provision_handle(struct dml_provision *p, const struct dml_comm_msg *msg)
 {
     switch (msg->kind) {
@@ -135,9 +150,7 @@ int dml_provision_handle(struct dml_provision *p, const struct dml_comm_msg *msg
             p->state[msg->from] != DML_PROVISION_SENT)
             return 0;
         set_state(p, msg->from, DML_PROVISION_READY);
-        dml_event_worker_ready(p->task->events, p->task->run, msg->from,
-                               p->task->shards->n[msg->from - 1],
-                               msg->n_meta > DML_READY_CACHED && msg->meta[DML_READY_CACHED] > 0);
+        tell_ready(p, msg);
         return 0;
     default:
         return 0;
@@ -259,7 +272,9 @@ int dml_provision_ready(struct dml_task *task, const struct dml_dataset *shard, 
     struct dml_comm_msg msg = {
         .kind = DML_MESSAGE_READY,
         .n_meta = DML_READY_N_,
-        .meta = {[DML_READY_SAMPLES] = (double)shard->n_samples, [DML_READY_CACHED] = cached},
+        .meta = {[DML_READY_SAMPLES] = (double)shard->n_samples,
+                 [DML_READY_CACHED] = cached,
+                 [DML_READY_CORES_HELD] = task->cores_held},
     };
     return dml_comm_send(task->comm, 0, &msg);
 }

@@ -260,7 +260,7 @@ void dml_event_worker_warning(struct dml_events *ev, const char *id, const char 
 }
 
 void dml_event_worker_ready(struct dml_events *ev, const struct dml_event_run *run, uint32_t rank,
-                            uint64_t n_samples, bool from_cache)
+                            uint64_t n_samples, bool from_cache, const char *cores_held)
 {
     if (!ev)
         return;
@@ -270,8 +270,11 @@ void dml_event_worker_ready(struct dml_events *ev, const struct dml_event_run *r
     dml_record_int(&rec, "DML_RANK", rank);
     dml_record_int(&rec, "DML_SAMPLES", (int64_t)n_samples);
     dml_record_int(&rec, "DML_FROM_CACHE", from_cache);
-    dml_record_message(&rec, "worker %u is ready with %llu samples%s", rank,
-                       (unsigned long long)n_samples, from_cache ? " from its cache" : "");
+    dml_record_text(&rec, "DML_CORES_HELD", cores_held);
+    dml_record_message(&rec, "worker %u is ready with %llu samples%s%s%s%s", rank,
+                       (unsigned long long)n_samples, from_cache ? " from its cache" : "",
+                       cores_held[0] ? " (cores held by " : "", cores_held,
+                       cores_held[0] ? ")" : "");
     emit(ev, DML_EVENT_WORKER_READY, &rec, run, NULL, NULL);
 }
 

@@ -112,8 +112,10 @@ void dml_event_worker_joined(struct dml_events *ev, const char *id, const char *
                              const char *peer, const char *board, uint32_t cores);
 void dml_event_worker_lost(struct dml_events *ev, const char *id, const char *why);
 void dml_event_worker_refused(struct dml_events *ev, const char *id, const char *why);
+/* cores_held: what holds the worker to a fraction of a core, "kernel quota" or "duty cycle"; "" when
+ * nothing has to. */
 void dml_event_worker_ready(struct dml_events *ev, const struct dml_event_run *run, uint32_t rank,
-                            uint64_t n_samples, bool from_cache);
+                            uint64_t n_samples, bool from_cache, const char *cores_held);
 void dml_event_worker_warning(struct dml_events *ev, const char *id, const char *what);
 void dml_event_round(struct dml_events *ev, const struct dml_event_run *run,
                      const struct dml_round *round);

@@ -30,6 +30,7 @@
 #include "rpc/join.h"
 #include "run.h"
 #include "worker/board.h"
+#include "worker/quota.h"
 
 #define SECOND         UINT64_C(1000000)
 #define BACKOFF_MIN_US (SECOND / 2)
@@ -45,6 +46,7 @@ struct dml_worker {
     const struct dml_worker_options *options;
     struct dml_hello hello;
     struct dml_join *join;
+    struct dml_quota *quota; /* NULL where nothing was delegated */
     struct dml_run_env env;
     const char *model_dirs[2];
     pthread_t thread;
@@ -74,6 +76,11 @@ __attribute__((format(printf, 3, 4))) static void say(struct dml_worker *w, int 
     pthread_mutex_unlock(&w->lock);
     if (differs)
         dml_log(priority, "%s", text);
+}
+
+static int limit_cores(void *arg, double cores)
+{
+    return dml_quota_set(arg, cores);
 }
 
 static void tick(struct dml_worker *w)
@@ -230,6 +237,10 @@ static int start(struct dml_worker *w, struct dml_err *err)
         .max_cores = (unsigned)o->max_cores,
         .affinity = o->affinity != 0,
     };
+    if (dml_quota_open(NULL, NULL, &w->quota) == 0) {
+        w->env.limit_cores = limit_cores;
+        w->env.limit_arg = w->quota;
+    }
     tick(w);
     r = -pthread_create(&w->thread, NULL, live, w);
     w->has_thread = !r;
@@ -264,6 +275,7 @@ struct dml_worker *dml_worker_free(struct dml_worker *w)
         (void)pthread_join(w->thread, NULL);
     dml_join_free(w->join);
     dml_run_env_done(&w->env);
+    dml_quota_close(w->quota);
     pthread_mutex_destroy(&w->lock);
     free(w);
     return NULL;

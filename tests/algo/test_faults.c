@@ -114,10 +114,23 @@ static void *pretend(void *arg)
     return NULL;
 }
 
+/* Stands for the kernel's quota: what it was asked for. */
+static _Atomic unsigned n_halves, n_released;
+
+static int note_limit(void *arg, double cores)
+{
+    (void)arg;
+    if (cores == 0.5)
+        n_halves++;
+    if (cores == 0.0)
+        n_released++;
+    return 0;
+}
+
 static void *be_honest(void *arg)
 {
     struct actor *a = arg;
-    struct dml_run_env env = {0};
+    struct dml_run_env env = {.limit_cores = note_limit};
     struct dml_err err = {0};
     struct dml_run_args args = {
         .tc = &a->lab->cases->cases[0],
@@ -339,6 +352,18 @@ static void test_cache(void)
     lab_done(&lab);
 }
 
+/* Half a core for each of three: the kernel holds those that can ask it, and lets go afterwards. */
+static void test_kernel_holds(void)
+{
+    struct stage s;
+    tap_int(n_halves, 0, "whole cores need no quota");
+    tap_int(play(&s, "[testcase]\nnodes = 3\ncores = 1.5\n[train]\nrounds = 2\n", HONEST, NULL), 0,
+            "half a core each");
+    tap_int(n_halves, 3, "every worker was held to it");
+    tap_int(n_released, 3, "and released");
+    lab_done(&s.lab);
+}
+
 int main(void)
 {
     test_death();
@@ -349,5 +374,6 @@ int main(void)
     test_greed();
     test_standalone_loss();
     test_cache();
+    test_kernel_holds();
     return tap_done();
 }

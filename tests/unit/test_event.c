@@ -124,7 +124,7 @@ static void emit_all(struct dml_events *ev)
     dml_event_worker_joined(ev, "pi3", "pi3.local", "192.168.1.7:40312", "Raspberry Pi 4", 4);
     dml_event_worker_lost(ev, "pi3", "connection broke");
     dml_event_worker_refused(ev, "pi4", "protocol 2, this master speaks 1");
-    dml_event_worker_ready(ev, &run, 2, 16667, true);
+    dml_event_worker_ready(ev, &run, 2, 16667, true, "duty cycle");
     dml_event_worker_warning(ev, "pi3", "throttled at 82.1 °C");
     dml_event_round(ev, &run, &round);
     dml_event_evaluation(ev, &run, 3, 0.43, 0.863, 210000);
