@@ -2,8 +2,7 @@
  * dmlmasterd: argv, signals, systemd, exit codes. What a master does is in master.c.
  *
  * Signals are blocked before any thread exists (gRPC starts some) and waited for here, so that what
- * they cause is done by no handler. SIGHUP changes nothing: `dmlctl run` takes a test case without
- * a restart.
+ * they cause is done by no handler. SIGHUP reads the test case again and runs it.
  */
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +19,15 @@
 
 static const struct timespec poll_time = {.tv_nsec = 500 * 1000 * 1000};
 
+static void reload(struct dml_master *m)
+{
+    struct dml_err err = {0};
+    char text[1200];
+    int r = dml_master_reload(m, &err);
+    if (r)
+        dml_log(LOG_ERR, "not reloaded: %s", dml_err_format(&err, r, text, sizeof(text)));
+}
+
 /* Until SIGTERM or SIGINT, or until the configured test case is over. Returns the exit code. */
 static int watch(struct dml_master *m, const sigset_t *signals, bool exit_when_done)
 {
@@ -35,7 +43,7 @@ static int watch(struct dml_master *m, const sigset_t *signals, bool exit_when_d
             break;
         int sig = sigtimedwait(signals, NULL, &poll_time);
         if (sig == SIGHUP)
-            dml_log(LOG_NOTICE, "SIGHUP: settings are read at the start only; restart for them");
+            reload(m);
         else if (sig > 0)
             break;
     }

@@ -192,6 +192,19 @@ int dml_master_new(const struct dml_master_options *o, struct dml_testcases **io
     return 0;
 }
 
+int dml_master_reload(struct dml_master *m, struct dml_err *err)
+{
+    _cleanup_(dml_testcases_freep) struct dml_testcases *cases = NULL;
+    uint64_t job;
+    int r = dml_master_check(m->options, &cases, err);
+    if (!r && !cases)
+        r = dml_err_set(err, -ENOENT,
+                        "no test case is configured: set testcase in dmlmasterd.conf");
+    if (!r)
+        r = dml_runner_submit(m->runner, &cases, &job, err);
+    return r;
+}
+
 struct dml_master *dml_master_free(struct dml_master *m)
 {
     if (!m)

@@ -29,6 +29,13 @@ int dml_master_check(const struct dml_master_options *o, struct dml_testcases **
 int dml_master_new(const struct dml_master_options *o, struct dml_testcases **io_cases,
                    struct dml_master **ret, struct dml_err *err);
 
+/*
+ * Reads the configured test case again and runs it, as at the start; workers stay connected.
+ * Returns 0, -EBUSY while another one runs, -ENOENT when none is configured, or what is wrong with
+ * it; each with a sentence, and nothing changes then.
+ */
+int dml_master_reload(struct dml_master *m, struct dml_err *err);
+
 /* Stops what runs, saves what there is, hangs up. Blocks: a second or two. NULL is fine. */
 struct dml_master *dml_master_free(struct dml_master *m);
 DML_MEM_CLEANUP(struct dml_master, dml_master_free);
