@@ -11,8 +11,10 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <syslog.h>
 
 #include "base/err.h"
+#include "base/log.h"
 #include "master/desk.h"
 #include "master/progress.h"
 #include "master/roster.h"
@@ -96,6 +98,10 @@ static void control(void *arg, struct dml_control_call *call,
 static void finished(void *arg, const struct dml_runner_outcome *outcome)
 {
     struct dml_master *m = arg;
+    char text[1200];
+    if (outcome->r < 0 && outcome->r != -ECANCELED)
+        dml_log(LOG_ERR, "Results cannot be kept: %s",
+                dml_err_format(outcome->err, outcome->r, text, sizeof(text)));
     dml_progress_idle(m->progress, outcome->path);
     dml_desk_finished(m->desk, outcome);
     if (outcome->job == m->first_job)
