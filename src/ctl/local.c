@@ -12,7 +12,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/fileio.h"
 #include "conf/testcase.h"
 #include "matrix.h"
 #include "nn/model.h"
@@ -135,7 +134,7 @@ int dml_local_run(const struct dml_local_options *o, struct dml_results **io_res
     *io_results = l.results;
     if (!dir || !events || !l.results)
         return -ENOMEM;
-    r = dml_fileio_mkdirs(dir, 0755, err);
+    r = dml_results_prepare(dir, err);
     if (r >= 0)
         r = dml_events_listen(events, dml_results_listen, l.results);
     if (r >= 0)

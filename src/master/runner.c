@@ -18,7 +18,6 @@
 
 #include "base/clock.h"
 #include "base/err.h"
-#include "base/fileio.h"
 #include "master/archive.h"
 #include "master/roster.h"
 #include "master/seats.h"
@@ -300,7 +299,7 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
     make_stamp(r);
     r->n_failed = 0;
 
-    int ret = results ? dml_fileio_mkdirs(r->o.results_dir, 0755, &err) : -ENOMEM;
+    int ret = results ? dml_results_prepare(r->o.results_dir, &err) : -ENOMEM;
     if (!ret)
         ret = dml_matrix_walk(cases, run_one, r);
 

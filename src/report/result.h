@@ -115,6 +115,10 @@ int dml_results_from_json(const char *json, size_t len, const char *file, struct
 /* RFC 4180, one row per run and round; a run that failed before its first round has one row too. */
 int dml_results_to_csv(const struct dml_results *r, char **ret_csv);
 
+/* Makes the folder, and a file in it to see that this works, before anything is trained for hours.
+ * Returns 0 or a negative errno with a sentence. */
+int dml_results_prepare(const char *dir, struct dml_err *err);
+
 /* Writes NAME.json and NAME.csv (one row per run and round) into dir, atomically. *ret_path: path
  * of the JSON, own string. */
 int dml_results_save(const struct dml_results *r, const char *dir, char **ret_path,

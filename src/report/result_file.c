@@ -38,6 +38,19 @@ char *dml_results_path(const struct dml_results *r, const char *dir, const char 
                 : NULL;
 }
 
+int dml_results_prepare(const char *dir, struct dml_err *err)
+{
+    int r = dml_fileio_mkdirs(dir, 0755, err);
+    _cleanup_(dml_mem_freep) char *path = dml_mem_printf("%s/.dml-probe", dir);
+    if (r == 0 && !path)
+        r = -ENOMEM;
+    if (r == 0)
+        r = dml_fileio_write(path, "?", 1, 0600, err);
+    if (r == 0)
+        (void)unlink(path);
+    return r;
+}
+
 int dml_results_save(const struct dml_results *r, const char *dir, char **ret_path,
                      struct dml_err *err)
 {

@@ -291,6 +291,10 @@ static void test_files(void)
     free(r->name);
     r->name = strdup("../x y");
     _cleanup_(dml_mem_freep) char *path = NULL, *newest = NULL, *csv = NULL;
+    tap_int(dml_results_prepare(deep, &err), 0, "a folder is made beforehand");
+    tap_ok(access(deep, F_OK) == 0 && rmdir(deep) == 0, "and left empty");
+    tap_ok(dml_results_prepare("/proc/self", &err) < 0, "where nothing can be written");
+    tap_has(err.text, "cannot write", "it is said at once");
     tap_int(dml_results_save(r, deep, &path, &err), 0, "saved, the folder is made");
     _cleanup_(dml_mem_freep) char *want = dml_mem_printf("%s/_._x_y.json", deep);
     tap_str(path, want, "a name cannot leave the folder");
