@@ -101,6 +101,13 @@ static int load_data(struct dml_run_env *env, const struct dml_data_options *o, 
     return 0;
 }
 
+/* 0: not known. */
+static uint64_t physical_bytes(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
+    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+}
+
 static int load_model(const struct dml_run_env *env, const struct dml_run_args *args,
                       struct dml_model **ret, struct dml_err *err)
 {
@@ -218,6 +225,9 @@ int dml_run(struct dml_run_env *env, struct dml_run_args *args, struct dml_run_t
     int r = load_model(env, args, &model, err);
     if (r == 0) /* the master does not train: its own cores say nothing about the workers' */
         r = dml_plan_make(args->tc, model, leads ? 0 : cores, &plan, err);
+    if (r == 0 && !leads)
+        r = dml_plan_check_memory(&plan, model, env->n_sharing ? env->n_sharing : 1,
+                                  physical_bytes(), err);
 
     struct dml_task task = {
         .tc = args->tc,

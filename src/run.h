@@ -22,6 +22,7 @@ struct dml_run_env {
      * a negative errno: then the trainer's duty cycle holds them. NULL: no kernel asked. */
     int (*limit_cores)(void *arg, double cores);
     void *limit_arg;
+    unsigned n_sharing;               /* workers that share this process's memory; 0 = 1 */
     struct dml_events *events;        /* rank 0 */
     void (*describe)(void *arg, uint32_t rank, struct dml_round_worker *io_worker);
     void *describe_arg;

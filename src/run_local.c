@@ -35,6 +35,7 @@ static int start(struct local_worker *w, struct dml_comm_hub *hub, uint32_t rank
         .data_dir = env->data_dir,
         .max_cores = env->max_cores,
         .affinity = env->affinity,
+        .n_sharing = (unsigned)args->tc->testcase.nodes,
     };
     w->args = (struct dml_run_args){
         .tc = args->tc,

@@ -61,3 +61,21 @@ int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, 
     *ret = plan;
     return 0;
 }
+
+int dml_plan_check_memory(const struct dml_plan *plan, const struct dml_model *model,
+                          unsigned n_here, uint64_t memory_bytes, struct dml_err *err)
+{
+    double mib = 1024.0 * 1024.0, need = (double)plan->worker_bytes * n_here;
+    if (!memory_bytes || need <= (double)memory_bytes)
+        return 0;
+    if (n_here > 1)
+        return dml_err_set(err, -ENOMEM,
+                           "training model %s takes %.0f MiB on each of %u workers here, this "
+                           "machine has %.0f MiB: use fewer workers or a smaller model",
+                           dml_model_name(model), need / n_here / mib, n_here,
+                           (double)memory_bytes / mib);
+    return dml_err_set(err, -ENOMEM,
+                       "training model %s takes %.0f MiB, this machine has %.0f MiB: lower cores "
+                       "(each thread has its own gradient) or use a smaller model",
+                       dml_model_name(model), need / mib, (double)memory_bytes / mib);
+}

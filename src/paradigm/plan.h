@@ -26,3 +26,10 @@ struct dml_plan {
  */
 int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, unsigned cores_here,
                   struct dml_plan *ret, struct dml_err *err);
+
+/*
+ * Whether `n_here` workers of the plan find room in `memory_bytes` (0: not known, taken for enough).
+ * Returns 0 or -ENOMEM with a sentence, which is better than what the kernel does later.
+ */
+int dml_plan_check_memory(const struct dml_plan *plan, const struct dml_model *model,
+                          unsigned n_here, uint64_t memory_bytes, struct dml_err *err);

@@ -58,6 +58,16 @@ int main(void)
     tc.parallel.paradigm = DML_PARADIGM_STANDALONE;
     tap_int(dml_plan_make(&tc, m, 4, &plan, &err), -EINVAL, "standalone on two nodes");
     tap_has(err.text, "nodes = 1", "is refused in words");
+
+    tc = case_of(2, 2);
+    tap_int(dml_plan_make(&tc, m, 4, &plan, &err), 0, "a small plan");
+    uint64_t bytes = plan.worker_bytes;
+    tap_int(dml_plan_check_memory(&plan, m, 1, bytes, &err), 0, "it fits where there is room");
+    tap_int(dml_plan_check_memory(&plan, m, 9, 0, &err), 0, "unknown memory is enough");
+    tap_int(dml_plan_check_memory(&plan, m, 1, bytes - 1, &err), -ENOMEM, "a byte too little");
+    tap_has(err.text, "this machine has", "is refused in words");
+    tap_int(dml_plan_check_memory(&plan, m, 2, 2 * bytes - 1, &err), -ENOMEM, "two share it");
+    tap_has(err.text, "each of 2 workers", "is refused in words");
     dml_model_free(m);
     return tap_done();
 }
