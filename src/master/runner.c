@@ -30,6 +30,7 @@
 #define SECOND   UINT64_C(1000000)
 #define SLICE_US (SECOND / 4)  /* a wait notices a stop within this time */
 #define GRACE_US (2 * SECOND)  /* min-workers are there: so long the others may take to come */
+#define KEEP_US  (60 * SECOND) /* between two writes of unfinished results */
 #define STOP_US  (60 * SECOND) /* a stopped run that is not over by then hangs */
 
 struct dml_runner {
@@ -59,6 +60,8 @@ struct dml_runner {
     char stamp[40]; /* of the experiment, for file names */
     unsigned n_same_stamp;
     unsigned n_failed;
+    uint64_t kept_us; /* when the results were written last */
+    bool archived;    /* those of the experiment before have their own name */
 };
 
 static void listen_results(void *arg, enum dml_event_kind kind, const char *json,
@@ -231,6 +234,32 @@ static int prepare(struct dml_runner *r, const struct dml_testcase *tc, uint64_t
     return ret;
 }
 
+/*
+ * Keeps what there is so far, at most once a minute: a power cut in the night should cost a run and
+ * not the whole matrix. What is written is a copy, since nobody who tells an event may have to wait
+ * for an SD card. A failure is told at the end, when all is saved once more.
+ */
+static void keep_results(struct dml_runner *r)
+{
+    struct dml_err ignored = {0};
+    _cleanup_(dml_mem_freep) char *json = NULL, *path = NULL;
+    _cleanup_(dml_results_freep) struct dml_results *copy = NULL;
+    if (dml_clock_now_us() < r->kept_us + KEEP_US)
+        return;
+    pthread_mutex_lock(&r->results_lock);
+    int ret = dml_results_to_json(r->results, &json);
+    pthread_mutex_unlock(&r->results_lock);
+    if (!ret)
+        ret = dml_results_from_json(json, strlen(json), "results", &copy, &ignored);
+    if (!ret && !r->archived)
+        ret = dml_archive_old(copy, r->o.results_dir, &ignored);
+    if (ret)
+        return;
+    r->archived = true;
+    (void)dml_results_save(copy, r->o.results_dir, &path, &ignored);
+    r->kept_us = dml_clock_now_us();
+}
+
 /* A dml_matrix_fn: one run. Only a stop ends the walk. */
 static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_event_run *given)
 {
@@ -268,6 +297,7 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
     if (atomic_load(&r->cancel))
         return -ECANCELED;
     r->n_failed += ret != 0;
+    keep_results(r);
     return 0;
 }
 
@@ -298,6 +328,8 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
     pthread_mutex_unlock(&r->results_lock);
     make_stamp(r);
     r->n_failed = 0;
+    r->kept_us = dml_clock_now_us();
+    r->archived = false;
 
     int ret = results ? dml_results_prepare(r->o.results_dir, &err) : -ENOMEM;
     if (!ret)
@@ -309,7 +341,7 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
     _cleanup_(dml_mem_freep) char *path = NULL;
     _cleanup_(dml_mem_freep) char *json = NULL;
     if (results && results->n_cases) {
-        int saved = dml_archive_old(results, r->o.results_dir, &err);
+        int saved = r->archived ? 0 : dml_archive_old(results, r->o.results_dir, &err);
         if (!saved)
             saved = dml_results_save(results, r->o.results_dir, &path, &err);
         if (saved && (!ret || ret == -ECANCELED))
