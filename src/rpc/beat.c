@@ -13,11 +13,11 @@ struct beat {
     struct dml_stream *stream;
 };
 
-static bool unwanted(void *arg, uint64_t run_id)
+static uint64_t no_room(void *arg, uint64_t run_id)
 {
     (void)arg;
     (void)run_id;
-    return false;
+    return 0;
 }
 
 /* The session that the beat keeps alive, referenced, or NULL. */
@@ -46,7 +46,7 @@ static bool on_message(void *arg, struct grpc_byte_buffer *message)
     }
     struct dml_transfer in = {0};
     struct dml_wire_frame f;
-    int r = dml_transfer_receive(&in, message, unwanted, NULL, &f);
+    int r = dml_transfer_receive(&in, message, no_room, NULL, &f);
     dml_transfer_done(&in);
     struct dml_session *s = NULL;
     if (r == 1) {

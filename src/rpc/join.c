@@ -141,13 +141,13 @@ static int take(struct dml_join *j, struct dml_wire_frame *f)
     }
 }
 
-static bool wanted(void *arg, uint64_t run_id)
+static uint64_t room(void *arg, uint64_t run_id)
 {
     struct dml_join *j = arg;
     pthread_mutex_lock(&j->lock);
     bool found = dml_join_find_run(j, run_id) != NULL;
     pthread_mutex_unlock(&j->lock);
-    return found;
+    return found ? DML_COMM_BODY_MAX : 0;
 }
 
 static bool on_message(void *arg, struct grpc_byte_buffer *message)
@@ -156,7 +156,7 @@ static bool on_message(void *arg, struct grpc_byte_buffer *message)
     if (!message)
         return false;
     struct dml_wire_frame f;
-    int r = dml_transfer_receive(&j->in, message, wanted, j, &f);
+    int r = dml_transfer_receive(&j->in, message, room, j, &f);
     pthread_mutex_lock(&j->lock);
     if (r == 1) {
         bool header = f.kind == DML_WIRE_HEADER;

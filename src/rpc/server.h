@@ -65,9 +65,14 @@ void dml_session_close(struct dml_session *s, const char *why);
 int dml_server_comm_new(struct dml_server *srv, uint64_t run_id, uint32_t size,
                         struct dml_comm **ret);
 
+/* No worker of this run has reason to send a longer body; who does is hung up on. Before the first
+ * dml_server_comm_attach(); without it the limit is DML_COMM_BODY_MAX. */
+void dml_server_comm_limit(struct dml_comm *comm, uint64_t body_max);
+
 /*
  * Gives `rank` to a worker: sends the order, then puts JOINED into the comm. Also for a rank that
- * was lost. Any thread. Returns 0, -EBUSY (that rank or worker is taken), -EPIPE (worker just left).
+ * was lost. Any thread. Returns 0, -EBUSY (that rank or worker is taken), -EPIPE (worker just
+ * left).
  */
 int dml_server_comm_attach(struct dml_comm *comm, struct dml_session *s,
                            const struct dml_run_order *order);

@@ -11,12 +11,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
-#define UNREAD_MAX (UINT64_C(64) << 20) /* bytes: one update of a 16-million-parameter model */
+#define UNREAD_MAX   (UINT64_C(64) << 20) /* bytes: one update of a 16-million-parameter model */
+#define SENTENCE_MAX 4096                 /* bytes: a worker can always say what is wrong */
 
 struct server_comm {
     struct dml_comm comm;
     struct dml_server *server;
     uint64_t run_id;
+    uint64_t body_max; /* bytes; fixed once somebody takes part */
     struct dml_inbox *inbox;
     struct dml_comm_stats stats;
     atomic_bool cancelled;
@@ -118,6 +120,7 @@ int dml_server_comm_new(struct dml_server *srv, uint64_t run_id, uint32_t size,
     sc->comm.size = size;
     sc->server = srv;
     sc->run_id = run_id;
+    sc->body_max = DML_COMM_BODY_MAX;
     sc->inbox = dml_inbox_new(size, 0);
     if (!sc->inbox) {
         free(sc);
@@ -125,6 +128,12 @@ int dml_server_comm_new(struct dml_server *srv, uint64_t run_id, uint32_t size,
     }
     *ret = &sc->comm;
     return 0;
+}
+
+void dml_server_comm_limit(struct dml_comm *comm, uint64_t body_max)
+{
+    struct server_comm *sc = server_comm_of(comm);
+    sc->body_max = body_max < SENTENCE_MAX ? SENTENCE_MAX : body_max;
 }
 
 int dml_server_comm_attach(struct dml_comm *comm, struct dml_session *s,
@@ -160,6 +169,11 @@ int dml_server_comm_attach(struct dml_comm *comm, struct dml_session *s,
 bool dml_server_comm_has(const struct dml_session *s, uint64_t run_id)
 {
     return s->comm && s->comm->run_id == run_id;
+}
+
+uint64_t dml_server_comm_room(const struct dml_session *s, uint64_t run_id)
+{
+    return dml_server_comm_has(s, run_id) ? s->comm->body_max : 0;
 }
 
 int dml_server_comm_deliver(struct dml_session *s, struct dml_comm_msg *msg)

@@ -150,13 +150,13 @@ static int take(struct dml_session *s, struct dml_wire_frame *f)
     return r;
 }
 
-static bool wanted(void *arg, uint64_t run_id)
+static uint64_t room(void *arg, uint64_t run_id)
 {
     struct dml_session *s = arg;
     pthread_mutex_lock(&s->server->lock);
-    bool has = dml_server_comm_has(s, run_id);
+    uint64_t longest = dml_server_comm_room(s, run_id);
     pthread_mutex_unlock(&s->server->lock);
-    return has;
+    return longest;
 }
 
 static bool on_message(void *arg, struct grpc_byte_buffer *message)
@@ -169,7 +169,7 @@ static bool on_message(void *arg, struct grpc_byte_buffer *message)
     if (atomic_load(&s->hung_up_us))
         return true;
     struct dml_wire_frame f;
-    int r = dml_transfer_receive(&s->in, message, wanted, s, &f);
+    int r = dml_transfer_receive(&s->in, message, room, s, &f);
     if (r == 1) {
         r = take(s, &f);
         dml_wire_frame_done(&f);

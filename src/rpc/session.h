@@ -54,8 +54,9 @@ void dml_session_close_all(struct dml_server *srv, const char *why);
 /* With the lock: the worker may be sent orders. */
 void dml_session_welcome(struct dml_session *s);
 
-/* With the lock, from the session to its run: whether it takes part in that run; a message; it
- * leaves. */
+/* With the lock, from the session to its run: whether it takes part in that run; how long its
+ * messages' bodies may be (0: it does not take part); a message; it leaves. */
 bool dml_server_comm_has(const struct dml_session *s, uint64_t run_id);
+uint64_t dml_server_comm_room(const struct dml_session *s, uint64_t run_id);
 int dml_server_comm_deliver(struct dml_session *s, struct dml_comm_msg *msg);
 void dml_server_comm_detach(struct dml_session *s, bool drop);

@@ -134,12 +134,15 @@ static int take_chunk(struct dml_transfer *t, struct grpc_byte_buffer *message, 
 }
 
 static int take_header(struct dml_transfer *t, const struct dml_wire_frame *header,
-                       bool (*wanted)(void *arg, uint64_t run_id), void *arg,
+                       uint64_t (*room)(void *arg, uint64_t run_id), void *arg,
                        struct dml_wire_frame *ret)
 {
     dml_transfer_done(t); /* the sender gave up what was coming */
     t->header = *header;
-    t->unwanted = !wanted(arg, header->run_id);
+    uint64_t longest = room(arg, header->run_id);
+    t->unwanted = longest == 0;
+    if (!t->unwanted && header->header.body_len > longest)
+        return -EPROTO;
     if (header->header.has_body && !t->unwanted) {
         t->header.header.msg.body = dml_buf_new((size_t)header->header.body_len);
         if (!t->header.header.msg.body)
@@ -150,7 +153,7 @@ static int take_header(struct dml_transfer *t, const struct dml_wire_frame *head
 }
 
 int dml_transfer_receive(struct dml_transfer *t, struct grpc_byte_buffer *message,
-                         bool (*wanted)(void *arg, uint64_t run_id), void *arg,
+                         uint64_t (*room)(void *arg, uint64_t run_id), void *arg,
                          struct dml_wire_frame *ret)
 {
     unsigned char head[DML_WIRE_CHUNK_HEAD];
@@ -173,7 +176,7 @@ int dml_transfer_receive(struct dml_transfer *t, struct grpc_byte_buffer *messag
     if (r < 0)
         return r;
     if (frame.kind == DML_WIRE_HEADER)
-        return take_header(t, &frame, wanted, arg, ret);
+        return take_header(t, &frame, room, arg, ret);
     *ret = frame;
     return 1;
 }

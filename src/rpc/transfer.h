@@ -31,10 +31,11 @@ void dml_transfer_done(struct dml_transfer *t);
 /*
  * Takes a message of the stream. Returns 1 when *ret is complete (owner: caller, the body of a
  * HEADER and dml_wire_frame_done()), 0 when more must come, -EPROTO, -ENOMEM.
- * wanted: whether a message of that run is of interest; if not, its body is skipped.
+ * room: the longest body that a message of that run may have; 0: the run is of no interest, its
+ * bodies are skipped.
  */
 int dml_transfer_receive(struct dml_transfer *t, struct grpc_byte_buffer *message,
-                         bool (*wanted)(void *arg, uint64_t run_id), void *arg,
+                         uint64_t (*room)(void *arg, uint64_t run_id), void *arg,
                          struct dml_wire_frame *ret);
 
 /* The bytes of a message in one piece. Owner: caller, free(). NULL when out of memory. */

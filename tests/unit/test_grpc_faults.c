@@ -152,6 +152,40 @@ static void test_backpressure(void)
     master_stop(&m);
 }
 
+/* A body that is longer than anybody of the run has reason to send. */
+static void test_long_body(void)
+{
+    struct master m;
+    struct dml_err err = {0};
+    if (master_start(&m, "127.0.0.1:0", "", 60 * SECOND, &err) < 0)
+        tap_note("%s", err.text);
+    struct dml_join *join = worker(&m, 1, NULL);
+    struct dml_comm *comm = NULL, *wc = NULL;
+    (void)dml_server_comm_new(m.server, 9, 2, &comm);
+    dml_server_comm_limit(comm, 1 << 20);
+    (void)attach(&m, comm, 1, 1, 9);
+    (void)next(comm, 1);
+    struct dml_run_order order;
+    (void)dml_join_wait(join, soon(), &order);
+    (void)dml_join_comm(join, &order, &wc);
+    dml_run_order_done(&order);
+    struct dml_comm_msg msg = {.kind = PING, .seq = 1, .body = dml_buf_new(1 << 20)};
+    memset(msg.body->data, 0, msg.body->len);
+    tap_int(dml_comm_send(wc, 0, &msg), 0, "a body as long as is allowed");
+    tap_str(next(comm, 1), "message 1 1", "arrives");
+    (void)dml_buf_unref(msg.body);
+    msg.body = dml_buf_new((1 << 20) + 1);
+    memset(msg.body->data, 0, msg.body->len);
+    tap_int(dml_comm_send(wc, 0, &msg), 0, "one that is longer");
+    tap_str(next(comm, 1), "lost 1 0", "is the end of its worker's part");
+    tap_ok(wait_for(&m, &m.n_left, 1), "and of its connection");
+    (void)dml_buf_unref(msg.body);
+    (void)dml_comm_free(wc);
+    (void)dml_comm_free(comm);
+    (void)dml_join_free(join);
+    master_stop(&m);
+}
+
 static void *cancel_comm(void *arg)
 {
     dml_comm_cancel(arg);
@@ -233,6 +267,7 @@ int main(void)
     test_loss();
     test_silence();
     test_backpressure();
+    test_long_body();
     test_cancel();
     return tap_done();
 }

@@ -20,18 +20,18 @@ struct client {
     char why[256];
 };
 
-static bool unwanted(void *arg, uint64_t run_id)
+static uint64_t no_room(void *arg, uint64_t run_id)
 {
     (void)arg;
     (void)run_id;
-    return false;
+    return 0;
 }
 
 static bool on_message(void *arg, struct grpc_byte_buffer *message)
 {
     struct client *c = arg;
     struct dml_wire_frame f;
-    if (!message || dml_transfer_receive(&c->in, message, unwanted, NULL, &f) != 1)
+    if (!message || dml_transfer_receive(&c->in, message, no_room, NULL, &f) != 1)
         return message != NULL;
     pthread_mutex_lock(&c->lock);
     if (c->n_frames++ == 0)
