@@ -336,6 +336,8 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
     int ret = results ? dml_results_prepare(r->o.results_dir, &err) : -ENOMEM;
     if (!ret)
         ret = dml_matrix_walk(cases, run_one, r);
+    /* The data set was kept for this matrix; by the next one its files may be others. */
+    dml_run_env_done(&r->env);
 
     pthread_mutex_lock(&r->results_lock);
     r->results = NULL;
