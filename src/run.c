@@ -55,22 +55,17 @@ static void choose_cpus(const struct dml_run_env *env, const struct dml_plan *pl
         ret->cpus = cpus + first;
 }
 
-/*
- * Where a data set without a path lies on this node: DATA_DIR/NAME when that is there, else the
- * format's default place. Returns whether *ret_path was set.
+/* A relative path starts at this node's data_dir. *io_path is replaced by *ret_own where it does.
  */
-static bool own_data(const struct dml_run_env *env, const struct dml_data_options *o,
-                     char **ret_path)
+static int place(const char *data_dir, char **io_path, char **ret_own)
 {
-    if (!env->data_dir || o->path[0])
-        return false;
-    char *path = dml_mem_printf("%s/%s", env->data_dir, o->dataset);
-    if (!path || access(path, R_OK) != 0) {
-        free(path);
-        return false;
-    }
-    *ret_path = path;
-    return true;
+    if (!data_dir || !(*io_path)[0] || (*io_path)[0] == '/')
+        return 0;
+    *ret_own = dml_mem_printf("%s/%s", data_dir, *io_path);
+    if (!*ret_own)
+        return -ENOMEM;
+    *io_path = *ret_own;
+    return 0;
 }
 
 /* Everything that decides what is in memory after loading. */
@@ -215,10 +210,11 @@ int dml_run(struct dml_run_env *env, struct dml_run_args *args, struct dml_run_t
     unsigned n_cpus = allowed_cpus(cpus, CPU_SETSIZE);
     unsigned cores = env->max_cores && env->max_cores < n_cpus ? env->max_cores : n_cpus;
     bool leads = args->comm->rank == 0;
-    _cleanup_(dml_mem_freep) char *own_path = NULL;
+    _cleanup_(dml_mem_freep) char *own_path = NULL, *own_test_path = NULL;
     struct dml_data_options data = args->tc->data;
-    if (own_data(env, &data, &own_path))
-        data.path = own_path;
+    if (place(env->data_dir, &data.path, &own_path) < 0 ||
+        place(env->data_dir, &data.test_path, &own_test_path) < 0)
+        return -ENOMEM;
 
     _cleanup_(dml_model_freep) struct dml_model *model = NULL;
     struct dml_plan plan;

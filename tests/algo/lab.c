@@ -6,9 +6,9 @@
 
 #include "base/log.h"
 
+#define DATA "[data]\ndataset = synth\nsynth-samples = 120\nsynth-features = 4\nsynth-classes = 3\n"
 #define BASE                                                                                       \
     "[testcase]\nname = lab\n"                                                                     \
-    "[data]\ndataset = synth\nsynth-samples = 120\nsynth-features = 4\nsynth-classes = 3\n"        \
     "[model]\nname = %s/lab.model\n"
 
 #define MODEL "name lab\ninput 4\nlinear 8\nrelu\nlinear 3\nloss cross-entropy\n"
@@ -57,7 +57,9 @@ void lab_init(struct lab *lab, const char *text)
     const char *build = getenv("top_builddir");
     _cleanup_(dml_mem_freep) char *plugins =
         dml_mem_printf("%s/src/plugins/.libs", build ? build : ".");
-    _cleanup_(dml_mem_freep) char *whole = dml_mem_printf(BASE "%s", lab->dir, text);
+    bool own_data = strstr(text, "dataset =") != NULL;
+    _cleanup_(dml_mem_freep) char *whole =
+        dml_mem_printf(BASE "%s%s", lab->dir, own_data ? "" : DATA, text);
     int r = dml_testcase_parse(whole, strlen(whole), "lab.conf", plugins, &lab->cases, &lab->err);
     if (r < 0)
         bail("the test case does not parse", &lab->err, r);

@@ -26,7 +26,8 @@ struct lab {
     void *on_round_arg;
 };
 
-/* Synthetic data (3 classes, 4 features, 96 samples) and an MLP, plus `text`, whose keys come last.
+/* Synthetic data (3 classes, 4 features, 96 samples) and an MLP, plus `text`, whose keys come last;
+ * a text with a dataset of its own replaces the synthetic one.
  * Bails out of the test program when the text does not parse. */
 void lab_init(struct lab *lab, const char *text);
 void lab_done(struct lab *lab);

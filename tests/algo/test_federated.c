@@ -164,6 +164,37 @@ static void test_divergence_is_told(void)
     lab_done(&lab);
 }
 
+/* placement = local: every worker reads the files itself, below its own data_dir. */
+static void test_local_placement(void)
+{
+    struct lab lab;
+    lab_init(&lab, "[testcase]\nnodes = 2\ncores = 2\n[data]\ndataset = csv\npath = table.csv\n"
+                   "placement = local\n[train]\nrounds = 2\n");
+    char path[128];
+    snprintf(path, sizeof(path), "%s/table.csv", lab.dir);
+    FILE *f = fopen(path, "w");
+    if (!f) {
+        tap_ok(false, "cannot write %s", path);
+        lab_done(&lab);
+        return;
+    }
+    fputs("a,b,c,d,class\n", f);
+    for (int i = 0; i < 60; i++)
+        fprintf(f, "%d,%d,%d,%d,%s\n", i, i * i % 7, i % 3, i % 5,
+                (const char *[]){"x", "y", "z"}[i % 3]);
+    fclose(f);
+    lab.env.data_dir = lab.dir;
+    tap_int(lab_run(&lab), 0, "both find the file below their data_dir");
+    if (dml_err_is_set(&lab.err))
+        tap_note("%s", lab.err.text);
+    lab.env.data_dir = "/nonexistent";
+    dml_run_env_done(&lab.env);
+    tap_ok(lab_run(&lab) < 0, "and nowhere else");
+    tap_has(lab.err.file, "/nonexistent/table.csv", "and it is named");
+    (void)remove(path);
+    lab_done(&lab);
+}
+
 int main(void)
 {
     test_one_worker_is_sgd();
@@ -171,5 +202,6 @@ int main(void)
     test_standalone_is_sgd();
     test_same_seed_same_bits();
     test_divergence_is_told();
+    test_local_placement();
     return tap_done();
 }
