@@ -176,7 +176,9 @@ static void test_long_body(void)
     (void)dml_buf_unref(msg.body);
     msg.body = dml_buf_new((1 << 20) + 1);
     memset(msg.body->data, 0, msg.body->len);
-    tap_int(dml_comm_send(wc, 0, &msg), 0, "one that is longer");
+    /* Refused by its header: the master may hang up before all of it is queued. */
+    int r = dml_comm_send(wc, 0, &msg);
+    tap_ok(r == 0 || r == -EPIPE || r == -ECANCELED, "one that is longer (%d)", r);
     tap_str(next(comm, 1), "lost 1 0", "is the end of its worker's part");
     tap_ok(wait_for(&m, &m.n_left, 1), "and of its connection");
     (void)dml_buf_unref(msg.body);
