@@ -116,6 +116,31 @@ static int apply(const struct dml_args *args, const char *name, const char *valu
     return 0;
 }
 
+/* Rows "log" (enum dml_log_target) and "log-level", where the table has them. */
+static int open_log(const struct dml_args *args, const void *target, struct dml_err *err)
+{
+    static const char *const names[] = {"err", "warning", "notice", "info", "debug"};
+    static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG};
+    const struct dml_opt *where = dml_opt_find(args->table, NULL, "log");
+    const struct dml_opt *least = dml_opt_find(args->table, NULL, "log-level");
+    if (!where || !least)
+        return 0;
+    int log;
+    const char *level;
+    memcpy(&log, (const char *)target + where->offset, sizeof(log));
+    memcpy(&level, (const char *)target + least->offset, sizeof(level));
+    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
+        if (strcmp(level, names[i]) != 0)
+            continue;
+        dml_log_init((enum dml_log_target)log, args->program, priorities[i]);
+        return 0;
+    }
+    return dml_err_set(err, -EINVAL,
+                       "\"%s\" is no log-level; err, warning, notice, info and "
+                       "debug are.",
+                       level);
+}
+
 int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *target,
                    struct dml_err *err)
 {
@@ -152,7 +177,7 @@ int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *tar
                 return r;
         }
     }
-    return 0;
+    return open_log(args, target, err);
 }
 
 /* Who waits for signals; the handler gets no argument. Set before the handler is. */
@@ -183,20 +208,6 @@ void dml_args_block_signals(sigset_t *ret)
     sigemptyset(&action.sa_mask);
     for (size_t i = 0; i < ARRAY_SIZE(numbers); i++)
         (void)sigaction(numbers[i], &action, NULL);
-}
-
-int dml_args_log_init(const char *program, int log, const char *level, struct dml_err *err)
-{
-    static const char *const names[] = {"err", "warning", "notice", "info", "debug"};
-    static const int priorities[] = {LOG_ERR, LOG_WARNING, LOG_NOTICE, LOG_INFO, LOG_DEBUG};
-    for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-        if (strcmp(level, names[i]) != 0)
-            continue;
-        dml_log_init((enum dml_log_target)log, program, priorities[i]);
-        return 0;
-    }
-    return dml_err_set(err, -EINVAL,
-                       "\"%s\" is no log-level; err, warning, notice, info and debug are.", level);
 }
 
 static int exit_code(int r)

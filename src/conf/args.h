@@ -28,7 +28,8 @@ struct dml_args {
  * Fills `target` with defaults, the file, and the command line, in this order.
  * Returns 0; 1 when --help or --version was answered on stdout and the program is to end well;
  * -EBADRQC for a wrong command line; otherwise as dml_daemon_load().
- * Until dml_args_log_init(), the log goes to the terminal, or where there is none as by default.
+ * Opens the log as the rows "log" and "log-level" say; before that, and about mistakes here, it
+ * goes to the terminal, or where there is none as by default.
  * Owner: caller, dml_opt_done(table, target), also after an error.
  */
 int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *target,
@@ -37,9 +38,6 @@ int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *tar
 /* Blocks what a daemon waits for, and SIGPIPE. *ret: SIGTERM, SIGINT, SIGHUP. They reach the
  * calling thread alone, also when a library has started threads before. */
 void dml_args_block_signals(sigset_t *ret);
-
-/* log: enum dml_log_target; level: err, warning, notice, info or debug. Returns 0 or -EINVAL. */
-int dml_args_log_init(const char *program, int log, const char *level, struct dml_err *err);
 
 /*
  * The one place where a daemon says why it does not start: to the log, or as a plain line when

@@ -32,12 +32,12 @@ static void reload(struct dml_master *m)
 static int watch(struct dml_master *m, const sigset_t *signals, bool exit_when_done)
 {
     char status[256], said[256] = "";
-    bool failed = false;
+    bool failed = false, fed = sd_watchdog_enabled(0, NULL) > 0;
     (void)sd_notify(0, "READY=1");
     for (;;) {
         if (strcmp(dml_master_status(m, status, sizeof(status)), said) != 0)
             (void)sd_notifyf(0, "STATUS=%s", strcpy(said, status));
-        if (dml_master_is_live(m))
+        if (fed && dml_master_is_live(m))
             (void)sd_notify(0, "WATCHDOG=1");
         if (exit_when_done && dml_master_is_done(m, &failed))
             break;
@@ -73,12 +73,10 @@ int main(int argc, char **argv)
     _cleanup_(dml_master_freep) struct dml_master *master = NULL;
     int r = dml_args_parse(&args, argc, argv, &options, &err), code = EX_OK;
     if (!r)
-        r = dml_args_log_init(args.program, options.log, options.log_level, &err);
-    if (!r)
         r = dml_master_check(&options, &cases, &err);
     if (!r && !check)
         r = dml_master_new(&options, &cases, &master, &err);
-    if (!r && !check)
+    if (master)
         code = watch(master, &signals, exit_when_done);
     if (r < 0)
         code = dml_args_fail(r, &err);

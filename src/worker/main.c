@@ -24,11 +24,12 @@ static const struct timespec poll_time = {.tv_nsec = 500 * 1000 * 1000};
 static void watch(struct dml_worker *w, const sigset_t *signals)
 {
     char status[256], said[256] = "";
+    bool fed = sd_watchdog_enabled(0, NULL) > 0;
     (void)sd_notify(0, "READY=1");
     for (;;) {
         if (strcmp(dml_worker_status(w, status, sizeof(status)), said) != 0)
             (void)sd_notifyf(0, "STATUS=%s", strcpy(said, status));
-        if (dml_worker_is_live(w))
+        if (fed && dml_worker_is_live(w))
             (void)sd_notify(0, "WATCHDOG=1");
         int sig = sigtimedwait(signals, NULL, &poll_time);
         if (sig == SIGHUP)
@@ -54,10 +55,8 @@ int main(int argc, char **argv)
     _cleanup_(dml_worker_freep) struct dml_worker *worker = NULL;
     int r = dml_args_parse(&args, argc, argv, &options, &err);
     if (!r)
-        r = dml_args_log_init(args.program, options.log, options.log_level, &err);
-    if (!r)
         r = dml_worker_new(&options, &worker, &err);
-    if (!r)
+    if (worker)
         watch(worker, &signals);
     int code = r < 0 ? dml_args_fail(r, &err) : EX_OK;
     worker = dml_worker_free(worker);

@@ -16,13 +16,18 @@
 
 struct options {
     uint64_t n;
-    char *name;
+    char *name, *level;
+    int log;
 };
 
 static const struct dml_opt table[] = {
     {"x", "number", DML_OPT_UINT, offsetof(struct options, n), .min = 1, .max = 9, .dflt = "3",
      .help = "How many"},
     {"x", "name", DML_OPT_TEXT, offsetof(struct options, name), .dflt = "nobody", .help = "Who"},
+    {"x", "log", DML_OPT_CHOICE, offsetof(struct options, log), .dflt = "json",
+     .choices = "auto journal json text none", .help = "Where to"},
+    {"x", "log-level", DML_OPT_TEXT, offsetof(struct options, level), .dflt = "info",
+     .help = "How much"},
     {0},
 };
 
@@ -99,7 +104,9 @@ static void test_wrong(void)
     tap_int(PARSE(), -EINVAL, "a mistake in the file");
     tap_int(err.line, 2, "with its line");
     tap_has(err.file, "default.conf", "and its file");
-    tap_int(dml_args_log_init("daemon", 0, "loud", &err), -EINVAL, "no such level");
+    put("default.conf", "");
+    tap_int(PARSE("--log-level", "loud"), -EINVAL, "a log-level that is none");
+    tap_has(err.text, "notice", "those that are");
 }
 
 /* Does nothing, as the threads of a BLAS do that it starts when it is loaded. */
