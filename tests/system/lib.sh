@@ -89,6 +89,13 @@ is() {
 
 note() { echo "# $*"; }
 
+# Nothing that follows can work.
+bail_out() {
+    tail -n 10 "$work"/*.log | sed 's/^/# /'
+    echo "Bail out! $*"
+    exit 99
+}
+
 skip_all() {
     echo "1..0 # SKIP $*"
     exit 0
@@ -173,8 +180,12 @@ master_start() {
         --control-socket "$work/control.sock" --results-dir "$work/results" \
         --model-dir "$work/models" --plugin-dir "$work/plugins" --testcase "" --log json "$@"
     master=$pid
-    until_true more_than master master-started "${before:-0}"
+    until_true started "${before:-0}"
+    logged_more "${before:-0}" || bail_out "the master does not start"
 }
+
+logged_more() { more_than master master-started "$1"; }
+started() { logged_more "$1" || gone_or_zombie "$master"; }
 
 more_than() { [ "$(count "$1" "$2")" -gt "$3" ]; }
 
