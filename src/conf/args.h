@@ -40,8 +40,7 @@ int dml_args_parse(const struct dml_args *args, int argc, char **argv, void *tar
 void dml_args_block_signals(sigset_t *ret);
 
 /*
- * The one place where a daemon says why it does not start: to the log, or as a plain line when
- * somebody sits in front of it.
+ * The one place where a daemon says why it does not start, or does not reload: to the log.
  * Returns the exit code (sysexits.h): 64 wrong command line, 78 wrong configuration, 1 else.
  */
 int dml_args_fail(int r, const struct dml_err *err);

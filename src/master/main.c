@@ -8,25 +8,14 @@
 #include <stdio.h>
 #include <string.h>
 #include <sysexits.h>
-#include <syslog.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 
 #include "base/err.h"
-#include "base/log.h"
 #include "conf/args.h"
 #include "master/master.h"
 
 static const struct timespec poll_time = {.tv_nsec = 500 * 1000 * 1000};
-
-static void reload(struct dml_master *m)
-{
-    struct dml_err err = {0};
-    char text[1200];
-    int r = dml_master_reload(m, &err);
-    if (r)
-        dml_log(LOG_ERR, "not reloaded: %s", dml_err_format(&err, r, text, sizeof(text)));
-}
 
 /* Until SIGTERM or SIGINT, or until the configured test case is over. Returns the exit code. */
 static int watch(struct dml_master *m, const sigset_t *signals, bool exit_when_done)
@@ -42,9 +31,11 @@ static int watch(struct dml_master *m, const sigset_t *signals, bool exit_when_d
         if (exit_when_done && dml_master_is_done(m, &failed))
             break;
         int sig = sigtimedwait(signals, NULL, &poll_time);
-        if (sig == SIGHUP)
-            reload(m);
-        else if (sig > 0)
+        struct dml_err err = {0};
+        int r = sig == SIGHUP ? dml_master_reload(m, &err) : 0;
+        if (r)
+            (void)dml_args_fail(r, &err);
+        if (sig > 0 && sig != SIGHUP)
             break;
     }
     (void)sd_notify(0, "STOPPING=1\nSTATUS=stopping");
