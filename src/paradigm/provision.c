@@ -278,3 +278,19 @@ int dml_provision_ready(struct dml_task *task, const struct dml_dataset *shard, 
     };
     return dml_comm_send(task->comm, 0, &msg);
 }
+
+int dml_provision_serve(struct dml_task *task, dml_provision_work_fn work, struct dml_err *err)
+{
+    _cleanup_(dml_dataset_freep) struct dml_dataset *shard = NULL;
+    _cleanup_(dml_trainer_freep) struct dml_trainer *trainer = NULL;
+    bool cached = false;
+    int r = dml_provision_fetch(task, &shard, &cached, err);
+    if (r == 0)
+        r = dml_trainer_new(task->model, shard, &task->tc->train, &task->tc->data, task->comm->rank,
+                            &task->cpu, &trainer, err);
+    if (r == 0)
+        r = dml_provision_ready(task, shard, cached);
+    if (r == 0)
+        r = work(task, trainer, shard->n_samples);
+    return r;
+}

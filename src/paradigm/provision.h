@@ -56,3 +56,11 @@ int dml_provision_wait(struct dml_provision *p, unsigned n, uint64_t deadline_us
 int dml_provision_fetch(struct dml_task *task, struct dml_dataset **ret, bool *ret_cached,
                         struct dml_err *err);
 int dml_provision_ready(struct dml_task *task, const struct dml_dataset *shard, bool cached);
+
+/* What a worker does once it has its shard and a trainer on it. n_shard: samples in the shard. */
+typedef int (*dml_provision_work_fn)(struct dml_task *task, struct dml_trainer *trainer,
+                                     size_t n_shard);
+
+/* Worker: fetches the shard, makes the trainer, says READY, works. Returns what failed first, or
+ * what work returned. */
+int dml_provision_serve(struct dml_task *task, dml_provision_work_fn work, struct dml_err *err);

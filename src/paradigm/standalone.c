@@ -141,18 +141,7 @@ static int work(struct dml_task *task, struct dml_trainer *trainer, size_t n_sha
 
 static int standalone_worker(struct dml_task *task, struct dml_err *err)
 {
-    _cleanup_(dml_dataset_freep) struct dml_dataset *shard = NULL;
-    _cleanup_(dml_trainer_freep) struct dml_trainer *trainer = NULL;
-    bool cached = false;
-    int r = dml_provision_fetch(task, &shard, &cached, err);
-    if (r == 0)
-        r = dml_trainer_new(task->model, shard, &task->tc->train, &task->tc->data, task->comm->rank,
-                            &task->cpu, &trainer, err);
-    if (r == 0)
-        r = dml_provision_ready(task, shard, cached);
-    if (r == 0)
-        r = work(task, trainer, shard->n_samples);
-    return r;
+    return dml_provision_serve(task, work, err);
 }
 
 const struct dml_paradigm dml_paradigm_standalone = {
