@@ -1,20 +1,21 @@
 #!/bin/bash
 # Builds the Debian packages from a copy of this source tree, so that the tree itself stays clean.
 #
-# usage: build-debs.sh [-v VERSION] [-o DPKG-OPTION]… FOLDER
+# usage: build-debs.sh [-v VERSION] [-x COMMAND] [-o DPKG-OPTION]… FOLDER
 #
 #   -v VERSION      as if the tree had this version (0.0.9-1): for tests of upgrades
+#   -x COMMAND      run by a shell in the copy before it is built
 #   -o DPKG-OPTION  handed on to dpkg-buildpackage, such as -o -aarm64
 #
-# The .deb, .changes and .buildinfo files are in FOLDER afterwards, and build.log. In a clone, only
-# files that git knows are built. Wants the packages dpkg-dev and what debian/control asks for;
-# DEB_BUILD_OPTIONS and DEB_BUILD_PROFILES mean what they always mean.
+# The .deb, .changes and .buildinfo files are in FOLDER afterwards, and build.log. Wants dpkg-dev
+# and what debian/control asks for; DEB_BUILD_OPTIONS and DEB_BUILD_PROFILES mean what they always do.
 set -eu
 top=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
-version='' options=()
-while getopts v:o: option; do
+version='' command='' options=()
+while getopts v:x:o: option; do
     case $option in
     v) version=$OPTARG ;;
+    x) command=$OPTARG ;;
     o) options+=("$OPTARG") ;;
     *) exit 64 ;;
     esac
@@ -31,22 +32,14 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/dml-build.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM HUP
 
-mkdir "$work/dml"
-if git -C "$top" rev-parse --is-inside-work-tree >/dev/null 2>&1; then
-    # A file that was deleted but not yet committed is still in git's list.
-    (cd "$top" && git ls-files -z | while IFS= read -r -d '' f; do
-        [ ! -e "$f" ] || printf '%s\0' "$f"
-    done | tar --null -T - -cf -) | tar -C "$work/dml" -xf -
-else
-    tar -C "$top" --exclude='./build*' --exclude-vcs -cf - . | tar -C "$work/dml" -xf -
-    chmod -R u+w "$work/dml"
-fi
+"$top/dist/copy-tree.sh" "$work/dml"
 cd "$work/dml"
 if [ -n "$version" ]; then
     sed -i "1s/([^)]*)/($version)/" debian/changelog
     sed -i "s/^AC_INIT(\[dml\], \[[^]]*\]/AC_INIT([dml], [${version%-*}]/" configure.ac
     grep -qF "[${version%-*}]" configure.ac || fail "configure.ac did not take the version"
 fi
+[ -z "$command" ] || sh -eu -c "$command"
 if ! dpkg-buildpackage -us -uc -b "${options[@]}" >"$folder/build.log" 2>&1; then
     tail -n 40 "$folder/build.log" >&2
     fail "dpkg-buildpackage failed, see $folder/build.log"
