@@ -165,12 +165,21 @@ static int lead(struct dml_run_env *env, struct dml_run_args *args, struct dml_t
     dml_event_run_started(env->events, &args->event);
 
     r = paradigm->master(task, err);
-    if (r == 0 && args->checkpoint_path)
-        r = dml_checkpoint_save(args->checkpoint_path, task->model, vec, train, tc->data.dataset,
-                                tc->testcase.name, tc->train.rounds, err);
-    if (r == 0)
-        dml_event_run_ended(env->events, &args->event, &task->totals);
-    return r;
+    if (r < 0)
+        return r;
+    dml_event_run_ended(env->events, &args->event, &task->totals);
+    if (args->checkpoint_path) {
+        /* What was measured stays measured when the disk is full. */
+        struct dml_err unsaved = {0};
+        int saved =
+            dml_checkpoint_save(args->checkpoint_path, task->model, vec, train, tc->data.dataset,
+                                tc->testcase.name, tc->train.rounds, &unsaved);
+        if (saved < 0)
+            dml_event_model_unsaved(env->events, &args->event, saved, &unsaved);
+        else
+            dml_event_results_saved(env->events, &args->event, args->checkpoint_path);
+    }
+    return 0;
 }
 
 /* A fractional share is the kernel's to hold where it was given the means, else the trainer's. */

@@ -110,6 +110,7 @@ static void take(struct dml_live *live, enum dml_event_kind kind, const json_t *
     case DML_EVENT_WORKER_REFUSED:
     case DML_EVENT_WORKER_WARNING:
     case DML_EVENT_RESULTS_SAVED:
+    case DML_EVENT_MODEL_UNSAVED:
     case DML_EVENT_MAX_:
         return;
     }

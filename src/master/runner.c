@@ -212,8 +212,6 @@ static int lead(struct dml_runner *r, const struct dml_testcase *tc, struct dml_
         .checkpoint_path = path,
     };
     ret = dml_run(&r->env, &args, NULL, err);
-    if (!ret && path)
-        dml_event_results_saved(r->o.events, event, path);
     set_seats(r, NULL);
     dml_seats_free(seats);
     return ret;

@@ -40,6 +40,7 @@ static const struct {
     [DML_EVENT_EVALUATION] = {"ef0ec981b7b14794b5cc5a5233e29ede", "evaluation", LOG_INFO},
     [DML_EVENT_RUN_ENDED] = {"51c8878705514980ac922eb3391aa6d7", "run-ended", LOG_NOTICE},
     [DML_EVENT_RUN_FAILED] = {"8dc2596cbc1d4254b12ce33a0d26f766", "run-failed", LOG_ERR},
+    [DML_EVENT_MODEL_UNSAVED] = {"d5bca57abcdc4c2e9a02d985ba7214f9", "model-unsaved", LOG_ERR},
     [DML_EVENT_RESULTS_SAVED] = {"525c87c667c04b51af7b7304de366016", "results-saved", LOG_INFO},
 };
 
@@ -380,22 +381,36 @@ void dml_event_run_ended(struct dml_events *ev, const struct dml_event_run *run,
     emit(ev, DML_EVENT_RUN_ENDED, &rec, run, NULL, totals);
 }
 
-void dml_event_run_failed(struct dml_events *ev, const struct dml_event_run *run, int r,
-                          const struct dml_err *err)
+/* The record of something that went wrong in a run: the sentence behind "NAME OF THE RUN WHAT". */
+static void tell_error(struct dml_events *ev, enum dml_event_kind kind,
+                       const struct dml_event_run *run, const char *what, int r,
+                       const struct dml_err *err)
 {
     if (!ev)
         return;
     struct dml_record rec;
     static const struct dml_err nothing;
     char sentence[sizeof(err->file) + sizeof(err->text) + 16];
-    begin(&rec, DML_EVENT_RUN_FAILED);
+    begin(&rec, kind);
     add_run(&rec, run);
     dml_record_int(&rec, "DML_ERRNO", r < 0 ? -r : r);
     dml_record_text(&rec, "DML_ERROR",
                     dml_err_format(err ? err : &nothing, r, sentence, sizeof(sentence)));
     name_run(&rec, run);
-    dml_record_append(&rec, " failed: %s", sentence);
-    emit(ev, DML_EVENT_RUN_FAILED, &rec, run, NULL, NULL);
+    dml_record_append(&rec, " %s: %s", what, sentence);
+    emit(ev, kind, &rec, run, NULL, NULL);
+}
+
+void dml_event_run_failed(struct dml_events *ev, const struct dml_event_run *run, int r,
+                          const struct dml_err *err)
+{
+    tell_error(ev, DML_EVENT_RUN_FAILED, run, "failed", r, err);
+}
+
+void dml_event_model_unsaved(struct dml_events *ev, const struct dml_event_run *run, int r,
+                             const struct dml_err *err)
+{
+    tell_error(ev, DML_EVENT_MODEL_UNSAVED, run, "ended, but its model could not be saved", r, err);
 }
 
 void dml_event_results_saved(struct dml_events *ev, const struct dml_event_run *run,

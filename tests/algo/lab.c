@@ -28,6 +28,8 @@ static void remember(void *arg, enum dml_event_kind kind, const char *json,
     struct lab *lab = arg;
     if (kind == DML_EVENT_WORKER_READY)
         lab->n_ready++;
+    if (kind == DML_EVENT_MODEL_UNSAVED)
+        lab->n_unsaved++;
     if (kind != DML_EVENT_ROUND || lab->n_rounds == LAB_ROUNDS_MAX)
         return;
     lab->rounds[lab->n_rounds] = *round;
@@ -103,7 +105,7 @@ static int run(struct lab *lab, struct dml_comm *comm)
     lab->trained = dml_checkpoint_free(lab->trained);
     int r = comm ? dml_run(&lab->env, &args, &lab->totals, &lab->err)
                  : dml_run_local(&lab->env, &args, &lab->totals, &lab->err);
-    if (r == 0) {
+    if (r == 0 && lab->n_unsaved == 0) {
         r = dml_checkpoint_load(path, &lab->trained, &lab->err);
         if (r < 0)
             bail("the checkpoint does not load", &lab->err, r);

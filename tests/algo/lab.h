@@ -22,6 +22,7 @@ struct lab {
     struct dml_round rounds[LAB_ROUNDS_MAX]; /* workers: NULL */
     unsigned n_rounds;
     unsigned n_ready;             /* WORKER_READY events */
+    unsigned n_unsaved;           /* MODEL_UNSAVED events; then `trained` stays NULL */
     void (*on_round)(void *arg, const struct dml_round *round);
     void *on_round_arg;
 };

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/fileio.h"
 #include "lab.h"
@@ -364,6 +365,21 @@ static void test_kernel_holds(void)
     lab_done(&s.lab);
 }
 
+/* A model that finds no room does not take the measured times with it. */
+static void test_unsaved_model(void)
+{
+    struct lab lab;
+    lab_init(&lab, "[testcase]\nnodes = 1\ncores = 1\n[train]\nrounds = 2\n");
+    char path[128];
+    snprintf(path, sizeof(path), "%s/lab.dmlmodel", lab.dir);
+    tap_int(mkdir(path, 0700), 0, "where the model should go is a folder");
+    tap_int(lab_run(&lab), 0, "the run counts all the same");
+    tap_int((long long)lab.totals.n_rounds, 2, "with its rounds");
+    tap_int(lab.n_unsaved, 1, "and the loss is told");
+    (void)rmdir(path);
+    lab_done(&lab);
+}
+
 int main(void)
 {
     test_death();
@@ -375,5 +391,6 @@ int main(void)
     test_standalone_loss();
     test_cache();
     test_kernel_holds();
+    test_unsaved_model();
     return tap_done();
 }

@@ -130,6 +130,7 @@ static void emit_all(struct dml_events *ev)
     dml_event_evaluation(ev, &run, 3, 0.43, 0.863, 210000);
     dml_event_run_ended(ev, &run, &totals);
     dml_event_run_failed(ev, &run, -ETIMEDOUT, &err);
+    dml_event_model_unsaved(ev, &run, -ENOSPC, &err);
     dml_event_results_saved(ev, &run, "/var/lib/dml/results/cifar10-nodes.json");
 }
 
