@@ -1,14 +1,22 @@
 /*
- * relu, tanh, sigmoid. Their derivatives follow from their outputs alone, so they overwrite their
- * input where the layer before allows it.
+ * relu, relu6, leaky-relu, tanh, sigmoid, gelu. The derivatives of all but gelu follow from their
+ * outputs alone, so they overwrite their input where the layer before allows it. gelu is the exact
+ * one, x Phi(x), not its approximation by tanh.
  */
 #include "nn/layer.h"
 
 #include <math.h>
 
 #include "nn/kernel.h"
+#include "nn/kernel_channels.h"
 
 static const struct dml_opt no_opts[] = {{0}};
+
+static const struct dml_opt leaky_opts[] = {
+    {"leaky-relu", "slope", DML_OPT_REAL, offsetof(struct dml_layer_args, rate), .min = 1e-6,
+     .max = 1, .dflt = "0.01", .help = "What negative numbers are multiplied by"},
+    {0},
+};
 
 static int prepare(struct dml_layer *l, char *why, size_t why_len)
 {
@@ -32,6 +40,55 @@ static void relu_backward(const struct dml_layer *l, const struct dml_layer_pass
 {
     if (p->dx)
         l->kernel->relu_back(p->y, p->dy, p->dx, total(l, p));
+}
+
+static void relu6_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    l->kernel->channels->relu6(p->x, p->y, total(l, p));
+}
+
+static void relu6_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    if (p->dx)
+        l->kernel->channels->relu6_back(p->y, p->dy, p->dx, total(l, p));
+}
+
+static void leaky_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    float slope = (float)l->args.rate;
+    for (size_t i = 0, n = total(l, p); i < n; i++)
+        p->y[i] = p->x[i] < 0.0f ? p->x[i] * slope : p->x[i];
+}
+
+/* Slopes are positive, so y has the sign of x. */
+static void leaky_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    float slope = (float)l->args.rate;
+    if (!p->dx)
+        return;
+    for (size_t i = 0, n = total(l, p); i < n; i++)
+        p->dx[i] = p->y[i] > 0.0f ? p->dy[i] : p->dy[i] * slope;
+}
+
+static float normal_below(float x)
+{
+    return 0.5f * (1.0f + erff(x * 0.70710678f)); /* 1/sqrt(2) */
+}
+
+static void gelu_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    for (size_t i = 0, n = total(l, p); i < n; i++)
+        p->y[i] = p->x[i] * normal_below(p->x[i]);
+}
+
+static void gelu_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    if (!p->dx)
+        return;
+    for (size_t i = 0, n = total(l, p); i < n; i++) {
+        float x = p->x[i], density = 0.39894228f * expf(-0.5f * x * x); /* 1/sqrt(2 pi) */
+        p->dx[i] = p->dy[i] * (normal_below(x) + x * density);
+    }
 }
 
 static void tanh_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
@@ -68,9 +125,45 @@ const struct dml_layer_type dml_relu = {
     .opts = no_opts,
     .may_work_in_place = true,
     .needs_y = true,
+    .order = dml_layer_any_order,
     .prepare = prepare,
     .forward = relu_forward,
     .backward = relu_backward,
+};
+
+const struct dml_layer_type dml_relu6 = {
+    .name = "relu6",
+    .usage = "relu6",
+    .opts = no_opts,
+    .may_work_in_place = true,
+    .needs_y = true,
+    .order = dml_layer_any_order,
+    .prepare = prepare,
+    .forward = relu6_forward,
+    .backward = relu6_backward,
+};
+
+const struct dml_layer_type dml_leaky_relu = {
+    .name = "leaky-relu",
+    .usage = "leaky-relu [SLOPE]",
+    .opts = leaky_opts,
+    .n_bare = 1,
+    .may_work_in_place = true,
+    .needs_y = true,
+    .order = dml_layer_any_order,
+    .prepare = prepare,
+    .forward = leaky_forward,
+    .backward = leaky_backward,
+};
+
+const struct dml_layer_type dml_gelu = {
+    .name = "gelu",
+    .usage = "gelu",
+    .opts = no_opts,
+    .order = dml_layer_any_order,
+    .prepare = prepare,
+    .forward = gelu_forward,
+    .backward = gelu_backward,
 };
 
 const struct dml_layer_type dml_tanh = {
@@ -79,6 +172,7 @@ const struct dml_layer_type dml_tanh = {
     .opts = no_opts,
     .may_work_in_place = true,
     .needs_y = true,
+    .order = dml_layer_any_order,
     .prepare = prepare,
     .forward = tanh_forward,
     .backward = tanh_backward,
@@ -90,6 +184,7 @@ const struct dml_layer_type dml_sigmoid = {
     .opts = no_opts,
     .may_work_in_place = true,
     .needs_y = true,
+    .order = dml_layer_any_order,
     .prepare = prepare,
     .forward = sigmoid_forward,
     .backward = sigmoid_backward,

@@ -1,9 +1,10 @@
 /*
- * The two ways of doing a convolution, private to nn/. Weights are [O][C][K][K], as PyTorch
+ * The ways of doing a convolution, private to nn/. Weights are [O][C/groups][K][K], as PyTorch
  * stores them; Ho, Wo are height and width of the output.
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct dml_layer;
@@ -13,7 +14,11 @@ enum dml_conv_method {
     DML_CONV_AUTO,
     DML_CONV_DIRECT, /* no column matrix; stride 1 only */
     DML_CONV_IM2COL, /* the textbook's: a column matrix and a matrix product */
+    DML_CONV_LAST,   /* channels last: the product alone where K = 1 */
 };
+
+/* One filter for each channel. */
+bool dml_conv_is_depthwise(const struct dml_layer *l);
 
 /* Floats of scratch. */
 uint64_t dml_conv_direct_scratch(const struct dml_layer *l);
@@ -23,3 +28,11 @@ void dml_conv_direct_backward(const struct dml_layer *l, const struct dml_layer_
 uint64_t dml_conv_im2col_scratch(const struct dml_layer *l);
 void dml_conv_im2col_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 void dml_conv_im2col_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
+
+uint64_t dml_conv_last_scratch(const struct dml_layer *l);
+void dml_conv_last_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
+void dml_conv_last_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
+
+uint64_t dml_conv_depthwise_scratch(const struct dml_layer *l);
+void dml_conv_depthwise_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
+void dml_conv_depthwise_backward(const struct dml_layer *l, const struct dml_layer_pass *p);

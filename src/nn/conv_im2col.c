@@ -84,7 +84,7 @@ void dml_conv_im2col_forward(const struct dml_layer *l, const struct dml_layer_p
         im2col(l, p->x + b * n_in, p->scratch);
         for (size_t i = 0; i < o; i++)
             for (size_t j = 0; j < places; j++)
-                y[i * places + j] = bias[i];
+                y[i * places + j] = l->n_biases ? bias[i] : 0.0f;
         dml_gemm(false, false, o, places, l->fan_in, p->params, l->fan_in, p->scratch, places, 1.0f,
                  y, places);
     }
@@ -102,7 +102,7 @@ void dml_conv_im2col_backward(const struct dml_layer *l, const struct dml_layer_
         im2col(l, p->x + b * n_in, p->scratch);
         dml_gemm(false, true, o, l->fan_in, places, dy, places, p->scratch, places, 1.0f,
                  p->dparams, l->fan_in);
-        for (size_t i = 0; i < o; i++) {
+        for (size_t i = 0; i < l->n_biases; i++) {
             float sum = 0.0f;
             for (size_t j = 0; j < places; j++)
                 sum += dy[i * places + j];

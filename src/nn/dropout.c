@@ -71,6 +71,7 @@ const struct dml_layer_type dml_dropout = {
     .n_bare = 1,
     .n_required = 1,
     .may_work_in_place = true,
+    .order = dml_layer_any_order,
     .prepare = prepare,
     .forward = forward,
     .backward = backward,

@@ -36,8 +36,11 @@ struct dml_kernel_adam {
     float shrink;       /* AdamW: 1 - learning rate * weight decay, applied to the weight first */
 };
 
+struct dml_kernel_channels;
+
 struct dml_kernel {
     const char *name;
+    const struct dml_kernel_channels *channels; /* nn/kernel_channels.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].

@@ -30,6 +30,7 @@ static int prepare(struct dml_layer *l, char *why, size_t why_len)
     l->n_weights = d * o;
     l->n_biases = o;
     l->fan_in = d;
+    l->fan_out = o;
     l->macs = (uint64_t)d * o;
     return 0;
 }

@@ -2,16 +2,21 @@
  * Losses over a slice of a minibatch.
  *
  * Cross-entropy takes logits and subtracts the largest before exp(), so nothing overflows; the loss
- * of a sample is log(sum of exp) - logit of its label, its gradient softmax - one-hot. Sums over
- * samples are kept in double, which makes slices add up to the same figure closely enough to print.
+ * of a sample is log(sum of exp) - logit of its label, its gradient softmax - one-hot. With label
+ * smoothing s, the label counts 1 - s and all n classes together s: the loss becomes
+ * log(sum of exp) - (1 - s) logit of the label - s mean of the logits (Szegedy et al. 2016). Sums
+ * over samples are kept in double, which makes slices add up to the same figure closely enough to
+ * print.
  */
 #include "nn/model.h"
 
 #include <assert.h>
 #include <math.h>
 
-static double cross_entropy(const float *y, size_t n, size_t label, float scale, float *dy,
-                            size_t *io_correct)
+#include "nn/model_priv.h"
+
+static double cross_entropy(const float *y, size_t n, size_t label, double smoothing, float scale,
+                            float *dy, size_t *io_correct)
 {
     size_t best = 0;
     for (size_t i = 1; i < n; i++)
@@ -26,9 +31,19 @@ static double cross_entropy(const float *y, size_t n, size_t label, float scale,
         float share = scale / sum;
         for (size_t i = 0; i < n; i++)
             dy[i] = expf(y[i] - top) * share;
-        dy[label] -= scale;
+        dy[label] -= scale * (float)(1.0 - smoothing);
     }
-    return log((double)sum) + (double)top - (double)y[label];
+    double loss = log((double)sum) + (double)top - (double)y[label];
+    if (smoothing == 0.0)
+        return loss;
+    double mean = 0.0;
+    float each = scale * (float)(smoothing / (double)n);
+    for (size_t i = 0; i < n; i++) {
+        mean += (double)y[i] / (double)n;
+        if (dy)
+            dy[i] -= each;
+    }
+    return loss + smoothing * ((double)y[label] - mean);
 }
 
 void dml_model_loss_grad(const struct dml_model *m, const float *y, const int32_t *labels,
@@ -41,8 +56,8 @@ void dml_model_loss_grad(const struct dml_model *m, const float *y, const int32_
     if (dml_model_loss(m) == DML_LOSS_CROSS_ENTROPY) {
         for (size_t b = 0; b < batch; b++) {
             assert(labels[b] >= 0 && (size_t)labels[b] < n);
-            loss += cross_entropy(y + b * n, n, (size_t)labels[b], scale, dy ? dy + b * n : NULL,
-                                  &correct);
+            loss += cross_entropy(y + b * n, n, (size_t)labels[b], m->smoothing, scale,
+                                  dy ? dy + b * n : NULL, &correct);
         }
     } else {
         assert(n == 1);

@@ -1,9 +1,8 @@
-/* What a model is asked for: its sizes, its file, its first weights, its picture for people. */
+/* What a model is asked for: its sizes, its file, its picture for people. */
 #include "nn/model.h"
 
 #include <dirent.h>
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,7 +10,6 @@
 #include "base/err.h"
 #include "base/fileio.h"
 #include "base/opt.h"
-#include "base/rng.h"
 #include "nn/model_priv.h"
 
 struct dml_model *dml_model_free(struct dml_model *m)
@@ -71,6 +69,11 @@ enum dml_model_loss dml_model_loss(const struct dml_model *m)
 size_t dml_model_n_layers(const struct dml_model *m)
 {
     return m->n_layers;
+}
+
+size_t dml_model_meeting_room(const struct dml_model *m)
+{
+    return m->meeting_room;
 }
 
 uint64_t dml_model_macs(const struct dml_model *m)
@@ -149,6 +152,12 @@ static int print_shape(FILE *f, struct dml_layer_shape s)
     return fprintf(f, "%u×%u×%u", s.c, s.h, s.w) - 2;
 }
 
+/* How numbers lie in memory is not for people. */
+static bool is_hidden(const struct dml_layer *l)
+{
+    return l->type == &dml_reorder;
+}
+
 int dml_model_print(const struct dml_model *m, char **ret_text)
 {
     char *text = NULL;
@@ -158,11 +167,15 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
         return -ENOMEM;
     int width = 0;
     for (size_t i = 0; i < m->n_layers; i++)
-        if ((int)strlen(m->layers[i].words) > width)
-            width = (int)strlen(m->layers[i].words);
+        if (!is_hidden(&m->layers[i]) &&
+            (int)(strlen(m->layers[i].words) + 2 * m->layers[i].depth) > width)
+            width = (int)(strlen(m->layers[i].words) + 2 * m->layers[i].depth);
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct dml_layer *l = &m->layers[i];
-        fprintf(f, "%-*s   ", width, l->words);
+        if (is_hidden(l))
+            continue;
+        int indent = 2 * (int)l->depth;
+        fprintf(f, "%*s%-*s   ", indent, "", width - indent, l->words);
         int columns = print_shape(f, l->in);
         fputs(" → ", f);
         columns += print_shape(f, l->out);
@@ -171,8 +184,11 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
                     dml_layer_n_params(l));
         fputc('\n', f);
     }
-    fprintf(f, "%zu parameters, loss %s\n", m->n_params,
+    fprintf(f, "%zu parameters, loss %s", m->n_params,
             m->loss == DML_LOSS_MSE ? "mse" : "cross-entropy");
+    if (m->smoothing > 0.0)
+        fprintf(f, " smoothing %g", m->smoothing);
+    fputc('\n', f);
     bool failed = ferror(f);
     if (fclose(f) != 0 || failed) {
         free(text);
@@ -203,22 +219,4 @@ int dml_model_check_data(const struct dml_model *m, uint32_t c, uint32_t h, uint
         return dml_err_set(err, -EINVAL, "model %s has %zu outputs, the data set has %u classes",
                            m->name, dml_model_n_outputs(m), n_classes);
     return 0;
-}
-
-/* ---- first weights ------------------------------------------------------------------------ */
-
-void dml_model_init(const struct dml_model *m, float *vec, uint64_t seed)
-{
-    for (size_t i = 0; i < m->n_layers; i++) {
-        const struct dml_layer *l = &m->layers[i];
-        if (!dml_layer_n_params(l))
-            continue;
-        double bound = 1.0 / sqrt((double)l->fan_in);
-        struct dml_rng rng;
-        dml_rng_init(&rng, seed, 0, DML_RNG_INIT, i);
-        for (size_t j = 0; j < dml_layer_n_params(l); j++)
-            vec[l->params_at + j] = (float)(bound * (2.0 * dml_rng_uniform(&rng) - 1.0));
-    }
-    for (size_t i = 0; i < m->n_state; i++)
-        vec[m->n_params + i] = 0.0f;
 }

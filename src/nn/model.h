@@ -27,8 +27,11 @@
  *
  * `input` is C H W, or D alone for a row of numbers. linear takes a picture as the row of numbers
  * it is in memory, so flatten is allowed but never needed. Without a `loss` line the loss is
- * cross-entropy. The layers: conv, linear, relu, tanh, sigmoid, max-pool, avg-pool, flatten,
- * dropout.
+ * cross-entropy.
+ *
+ * `repeat N … end` stands for its lines N times. `residual … end` adds what goes into the block to
+ * what comes out of it; with `shortcut` in between, `residual … shortcut … end` adds what the
+ * layers of the second half make of it. Blocks nest. dml.model(5) explains every layer.
  */
 #pragma once
 
@@ -45,6 +48,8 @@ struct dml_model;
 #define DML_MODEL_LAYERS_MAX 1024
 #define DML_MODEL_PARAMS_MAX (1u << 28) /* 1 GiB of float32 */
 #define DML_MODEL_BATCH_MAX  65536
+
+#define DML_MODEL_DEPTH_MAX 16 /* blocks in blocks */
 
 enum dml_model_loss { DML_LOSS_CROSS_ENTROPY, DML_LOSS_MSE };
 
@@ -88,15 +93,42 @@ int dml_model_check_data(const struct dml_model *m, uint32_t c, uint32_t h, uint
                          uint32_t n_classes, struct dml_err *err);
 
 /*
- * vec: [P+Q]. Weights and biases of conv and linear ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), which is
- * what PyTorch's defaults (kaiming_uniform with a = sqrt(5)) amount to.
+ * vec: [P+Q], as the model's init line says:
+ *   uniform  (or no line) weights and biases ~ U(-1/sqrt(fan_in), 1/sqrt(fan_in)), which is what
+ *            PyTorch's defaults (kaiming_uniform with a = sqrt(5)) amount to; embeddings N(0, 1)
+ *   kaiming  conv ~ N(0, 2/fan_out), linear ~ N(0, 0.01²), biases 0: as torchvision's MobileNetV2
+ *   normal   all ~ N(0, 0.02²), biases 0: as GPT-2
+ * Normalisations start with 1 and 0, running statistics with mean 0 and variance 1.
  */
 void dml_model_init(const struct dml_model *m, float *vec, uint64_t seed);
 
-/* Names the random streams of a training pass (dropout). */
+/*
+ * Where the threads that share a minibatch exchange sums (batch-norm): each writes a row, all wait
+ * for each other, all read all rows. The board has two halves that take turns, so one wait per
+ * meeting is enough. Each thread has a struct of its own; the board is one.
+ */
+struct dml_model_meeting {
+    unsigned n, i;  /* threads, and which this one is */
+    size_t room;    /* dml_model_meeting_room() */
+    double *board;  /* [2][n][room] */
+    unsigned n_met; /* meetings so far; starts at 0 */
+    void (*wait)(void *arg);
+    void *arg;
+};
+
+/* Doubles of a row; 0: no layer of the model meets. */
+size_t dml_model_meeting_room(const struct dml_model *m);
+
+/* For layers: the row to write, then all rows [n][room]. */
+double *dml_model_meeting_row(struct dml_model_meeting *meeting);
+const double *dml_model_meet(struct dml_model_meeting *meeting);
+
 struct dml_model_training {
-    uint64_t seed, rank, step;
+    uint64_t seed, rank, step; /* name the random streams (dropout) */
     size_t first; /* place of x[0] within the whole minibatch, so that threads may split it */
+    /* NULL: these B samples are the whole minibatch. Otherwise all threads make the same passes at
+     * the same time, a thread without samples with B = 0. */
+    struct dml_model_meeting *meeting;
 };
 
 /* Multiply-adds of a forward pass per sample; forward and backward are about three times that. */
@@ -120,7 +152,8 @@ void dml_model_forward(const struct dml_model *m, const float *vec, float *io_st
  * dx [B][D] or NULL when nobody needs it.
  */
 void dml_model_backward(const struct dml_model *m, const float *vec, const float *x, float *dy,
-                        size_t batch, float *workspace, float *io_grad, float *dx);
+                        size_t batch, const struct dml_model_training *training, float *workspace,
+                        float *io_grad, float *dx);
 
 /*
  * Loss over B samples and its gradient: cross-entropy of the softmax of y, in nats, or the squared

@@ -1,10 +1,10 @@
 /*
- * Forward and backward through the chain.
+ * Forward and backward through the list of layers, as model_plan.c has planned it.
  *
  * The workspace of a training pass:
- *   for each layer that is not in place: y [B][out]; for each layer: saved [B][n_saved];
- *   two gradients [B][widest], which take turns; scratch of the neediest layer.
- * Inference keeps nothing: two buffers [B][widest] take turns, then scratch.
+ *   for each layer: y [B][out] unless it is in place, saved [B][n_saved], kept [n_kept];
+ *   gradients [B][widest], numbered from 1 (0 is the caller's dy); scratch of the neediest layer.
+ * Inference keeps nothing: buffers [B][widest] take turns, then scratch.
  * Every part starts on a boundary of DML_MEM_ALIGN bytes.
  */
 #include "nn/model.h"
@@ -13,11 +13,12 @@
 #include <string.h>
 
 #include "nn/kernel.h"
+#include "nn/kernel_channels.h"
 #include "nn/model_priv.h"
 
-/* Where layer i's output and saved numbers lie. Walks from the front: layers are few. */
+/* Where layer i's output, its saved and its kept numbers lie. */
 struct place {
-    size_t y, saved;
+    size_t y, saved, kept;
 };
 
 static size_t part(size_t floats)
@@ -28,16 +29,15 @@ static size_t part(size_t floats)
 /* The end of the layers' parts; places [n_layers] or NULL. */
 static size_t lay_out(const struct dml_model *m, size_t batch, struct place *places)
 {
-    size_t at = 0, y = 0;
+    size_t at = 0;
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct dml_layer *l = &m->layers[i];
-        if (!l->in_place) {
-            y = at;
-            at += part(batch * dml_layer_size(l->out));
-        }
+        size_t y = l->in_place ? 0 : part(batch * dml_layer_size(l->out));
+        size_t saved = part(batch * l->n_saved);
         if (places)
-            places[i] = (struct place){.y = y, .saved = at};
-        at += part(batch * l->n_saved);
+            places[i] = (struct place){
+                .y = l->in_place ? places[l->from].y : at, .saved = at + y, .kept = at + y + saved};
+        at += y + saved + part(l->n_kept);
     }
     return at;
 }
@@ -45,17 +45,33 @@ static size_t lay_out(const struct dml_model *m, size_t batch, struct place *pla
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training)
 {
     size_t layers = training ? lay_out(m, batch, NULL) : 0;
-    return layers + 2 * part(batch * m->widest) + part(m->scratch);
+    size_t n = (size_t)(training ? m->n_dx_buffers : m->n_y_buffers);
+    return layers + n * part(batch * m->widest) + part(m->scratch);
+}
+
+double *dml_model_meeting_row(struct dml_model_meeting *meeting)
+{
+    return meeting->board + ((meeting->n_met % 2) * meeting->n + meeting->i) * meeting->room;
+}
+
+const double *dml_model_meet(struct dml_model_meeting *meeting)
+{
+    const double *all = meeting->board + (meeting->n_met % 2) * meeting->n * meeting->room;
+    meeting->wait(meeting->arg);
+    meeting->n_met++;
+    return all;
 }
 
 static struct dml_layer_pass pass_of(const struct dml_model *m, const float *vec, size_t batch,
                                      size_t i, const struct dml_model_training *training)
 {
+    const struct dml_layer *l = &m->layers[i];
     return (struct dml_layer_pass){
         .batch = batch,
         .training = training,
         .i_layer = (unsigned)i,
-        .params = vec ? vec + m->layers[i].params_at : NULL, /* a model without parameters */
+        .params = dml_layer_n_params(l) ? vec + l->params_at : NULL,
+        .state = l->n_state ? vec + m->n_params + l->state_at : NULL,
     };
 }
 
@@ -63,61 +79,95 @@ void dml_model_forward(const struct dml_model *m, const float *vec, float *io_st
                        size_t batch, const struct dml_model_training *training, float *workspace,
                        float *y)
 {
-    assert(batch > 0 && batch <= DML_MODEL_BATCH_MAX);
-    assert(m->n_state == 0 || io_state);
-    (void)io_state;
+    assert(batch <= DML_MODEL_BATCH_MAX && (batch > 0 || (training && training->meeting)));
+    assert(m->n_state == 0 || io_state || !training);
     struct place places[DML_MODEL_LAYERS_MAX];
-    size_t turn = part(batch * m->widest), end = training ? lay_out(m, batch, places) : 0;
-    float *scratch = workspace + end + 2 * turn;
-    const float *from = x;
-    float *to = workspace;
+    size_t turn = part(batch * m->widest);
+    float *buffers = workspace + (training ? lay_out(m, batch, places) : 0);
+    float *scratch = buffers + (size_t)(training ? m->n_dx_buffers : m->n_y_buffers) * turn;
+    const float *outputs[1 + DML_MODEL_LAYERS_MAX], **output = outputs + 1;
+    outputs[0] = x;
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct dml_layer *l = &m->layers[i];
         struct dml_layer_pass p = pass_of(m, vec, batch, i, training);
-        if (training) {
-            to = workspace + places[i].y;
-            p.saved = l->n_saved ? workspace + places[i].saved : NULL;
-        } else if (!l->in_place) {
-            to = from == workspace ? workspace + turn : workspace;
-        }
-        p.x = from;
-        p.y = to;
         p.scratch = scratch;
-        l->type->forward(l, &p);
-        from = to;
+        p.x = output[l->from];
+        p.also = l->also == DML_LAYER_NONE ? NULL : output[l->also];
+        if (training) {
+            p.y = workspace + places[i].y;
+            p.saved = l->n_saved ? workspace + places[i].saved : NULL;
+            p.kept = l->n_kept ? workspace + places[i].kept : NULL;
+            p.io_state = l->n_state ? io_state + l->state_at : NULL;
+        } else {
+            p.y = buffers + (size_t)l->y_buffer * turn;
+        }
+        output[i] = p.y;
+        if (batch > 0 || l->type->meets)
+            l->type->forward(l, &p);
     }
-    memcpy(y, from, batch * dml_model_n_outputs(m) * sizeof(float));
+    memcpy(y, output[m->n_layers - 1], batch * dml_model_n_outputs(m) * sizeof(float));
+}
+
+/* One pass backward: what all its layers share. */
+struct backward {
+    const struct dml_model *m;
+    size_t batch, turn;
+    float *dy, *buffers, *dx;
+};
+
+static float *buffer(const struct backward *b, int i)
+{
+    return i == 0 ? b->dy : b->buffers + (size_t)(i - 1) * b->turn;
+}
+
+/* Whether somebody wants the gradient of what layer i gives. */
+static bool is_wanted(const struct backward *b, int i)
+{
+    return b->dx || (i >= 0 && b->m->layers[i].learns);
+}
+
+static void back_sum(const struct backward *b, const struct dml_layer *l)
+{
+    const int sources[2] = {l->from, l->also};
+    for (size_t k = 0; k < 2; k++)
+        if (is_wanted(b, sources[k]) && l->sum[k].to >= 0)
+            l->kernel->channels->add(buffer(b, l->sum[k].plus), buffer(b, l->dy_buffer),
+                                     buffer(b, l->sum[k].to), b->batch * dml_layer_size(l->out));
 }
 
 void dml_model_backward(const struct dml_model *m, const float *vec, const float *x, float *dy,
-                        size_t batch, float *workspace, float *io_grad, float *dx)
+                        size_t batch, const struct dml_model_training *training, float *workspace,
+                        float *io_grad, float *dx)
 {
     struct place places[DML_MODEL_LAYERS_MAX];
-    size_t turn = part(batch * m->widest), end = lay_out(m, batch, places);
-    float *turns[2] = {workspace + end, workspace + end + turn};
-    float *scratch = workspace + end + 2 * turn, *grad = dy;
-    /* Layers before the first with parameters have nothing to learn: their dx is for the caller. */
-    size_t first = 0;
-    while (!dx && first < m->n_layers && !dml_layer_n_params(&m->layers[first]))
-        first++;
-    for (size_t i = m->n_layers; i-- > first;) {
+    struct backward b = {.m = m,
+                         .batch = batch,
+                         .turn = part(batch * m->widest),
+                         .dy = dy,
+                         .buffers = workspace + lay_out(m, batch, places),
+                         .dx = dx};
+    for (size_t i = m->n_layers; i-- > 0;) {
         const struct dml_layer *l = &m->layers[i];
-        struct dml_layer_pass p = pass_of(m, vec, batch, i, NULL);
-        p.x = i == 0 ? x : workspace + places[i - 1].y;
+        if (!is_wanted(&b, (int)i) || (batch == 0 && !l->type->meets))
+            continue;
+        if (l->also != DML_LAYER_NONE) {
+            back_sum(&b, l);
+            continue;
+        }
+        struct dml_layer_pass p = pass_of(m, vec, batch, i, training);
+        p.x = l->from < 0 ? x : workspace + places[l->from].y;
         p.y = workspace + places[i].y;
         p.saved = workspace + places[i].saved;
-        p.scratch = scratch;
-        p.dy = grad;
-        if (i == 0)
-            p.dx = dx;
-        else if (i == first)
-            p.dx = NULL;
-        else if (l->type->may_work_in_place)
-            p.dx = grad;
-        else
-            p.dx = grad == turns[0] ? turns[1] : turns[0];
-        p.dparams = io_grad + l->params_at;
+        p.kept = workspace + places[i].kept;
+        p.scratch = b.buffers + (size_t)m->n_dx_buffers * b.turn;
+        p.dy = buffer(&b, l->dy_buffer);
+        p.dx = is_wanted(&b, l->from) ? buffer(&b, l->dx_buffer) : NULL;
+        p.dparams = dml_layer_n_params(l) ? io_grad + l->params_at : NULL;
         l->type->backward(l, &p);
-        grad = p.dx;
+        if (p.dx && l->dx_plus >= 0)
+            l->kernel->channels->add(p.dx, buffer(&b, l->dx_plus), p.dx,
+                                     batch * dml_layer_size(l->in));
     }
+    if (dx)
+        memcpy(dx, buffer(&b, m->dx_buffer), batch * dml_model_n_inputs(m) * sizeof(float));
 }

@@ -9,16 +9,29 @@
 /* Floats per sample of everything a pass holds, and of the scratch of one layer: 1 GiB. */
 #define DML_MODEL_FLOATS_MAX (UINT64_C(1) << 28)
 
+/* Gradients that wait for their turn: two for a chain, at most two more for each block around. */
+#define DML_MODEL_BUFFERS_MAX (2 * DML_MODEL_DEPTH_MAX + 4)
+
+enum dml_model_init_kind { DML_INIT_UNIFORM, DML_INIT_KAIMING, DML_INIT_NORMAL };
+
 struct dml_model {
     char *name;
     char *text;
     struct dml_layer_shape input;
     enum dml_model_loss loss;
+    double smoothing; /* of the labels of cross-entropy */
+    enum dml_model_init_kind init;
     struct dml_layer *layers; /* [n_layers] */
     size_t n_layers;
     size_t n_params; /* P */
-    size_t n_state;  /* Q: no family has state yet */
+    size_t n_state;  /* Q */
     size_t scratch;  /* floats, the largest of the layers */
     size_t widest;   /* floats per sample of the largest input or output */
+    size_t meeting_room;
+    int n_y_buffers, n_dx_buffers;
+    int dx_buffer; /* where the gradient of the input ends up; 0: the caller's dy */
     uint64_t macs;
 };
+
+/* Places in the flat block, buffers that may be shared, totals against the limits. */
+int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err);

@@ -1,5 +1,7 @@
 /*
- * max-pool and avg-pool: a window of P×P moved in steps of `stride` (the window's size unless it
+ * max-pool, avg-pool and global-avg-pool.
+ *
+ * The first two: a window of P×P moved in steps of `stride` (the window's size unless it
  * is given), no padding, what does not fill a window at the right and lower edge is left out, as
  * PyTorch does it. max-pool remembers the winner's place, the first one of equals.
  */
@@ -10,6 +12,7 @@
 #include <string.h>
 
 #include "nn/kernel.h"
+#include "nn/kernel_channels.h"
 
 #define POOL_OPTS(section)                                                                         \
     {                                                                                              \
@@ -148,6 +151,55 @@ static void avg_backward(const struct dml_layer *l, const struct dml_layer_pass 
     for (size_t b = 0; b < p->batch; b++)
         avg_walk(l, NULL, NULL, p->dy + b * dml_layer_size(l->out), p->dx + b * n_in);
 }
+
+/* ---- the mean of each channel ------------------------------------------------------------- */
+
+static int prepare_global(struct dml_layer *l, char *why, size_t why_len)
+{
+    (void)why;
+    (void)why_len;
+    l->out = (struct dml_layer_shape){.c = l->in.c, .h = 1, .w = 1};
+    return 0;
+}
+
+static void global_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    size_t c = l->in.c, n = (size_t)l->in.h * l->in.w;
+    float share = 1.0f / (float)n;
+    for (size_t b = 0; b < p->batch; b++) {
+        const float *x = p->x + b * c * n;
+        float *y = p->y + b * c;
+        memset(y, 0, c * sizeof(float));
+        if (l->in_order == DML_ORDER_HWC)
+            l->kernel->channels->add_rows(x, n, c, y);
+        for (size_t i = 0; l->in_order != DML_ORDER_HWC && i < c * n; i++)
+            y[i / n] += x[i];
+        for (size_t i = 0; i < c; i++)
+            y[i] *= share;
+    }
+}
+
+static void global_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    size_t c = l->in.c, n = (size_t)l->in.h * l->in.w;
+    float share = 1.0f / (float)n;
+    bool last = l->in_order == DML_ORDER_HWC;
+    for (size_t b = 0; p->dx && b < p->batch; b++)
+        for (size_t i = 0; i < c * n; i++)
+            p->dx[b * c * n + i] = p->dy[b * c + (last ? i % c : i / n)] * share;
+}
+
+static const struct dml_opt no_opts[] = {{0}};
+
+const struct dml_layer_type dml_global_avg_pool = {
+    .name = "global-avg-pool",
+    .usage = "global-avg-pool",
+    .opts = no_opts,
+    .order = dml_layer_any_order,
+    .prepare = prepare_global,
+    .forward = global_forward,
+    .backward = global_backward,
+};
 
 const struct dml_layer_type dml_max_pool = {
     .name = "max-pool",

@@ -45,6 +45,7 @@ struct worker {
     int32_t *labels;
     double loss;
     size_t correct;
+    struct dml_model_meeting meeting;
 };
 
 struct dml_trainer {
@@ -60,7 +61,8 @@ struct dml_trainer {
     unsigned n_threads; /* that share a step */
     size_t batch, slice, chunk;
     struct worker *workers; /* [n_threads] */
-    float *vec, *state;
+    double *board; /* where the threads meet; NULL: no layer of the model does, or one thread */
+    float *vec;
     uint32_t *order; /* [N] */
     struct dml_optim *optim;
     double debt_us; /* sleep owed from earlier calls */
@@ -96,6 +98,8 @@ static struct division divide(const struct dml_model *m, uint64_t batch, unsigne
     most_samples = most_samples < 4 ? 4 : most_samples > CHUNK_MAX ? CHUNK_MAX : most_samples;
     size_t n_chunks = (d.slice + most_samples - 1) / most_samples;
     d.chunk = (d.slice + n_chunks - 1) / n_chunks;
+    if (dml_model_meeting_room(m)) /* its statistics are of all samples at once */
+        d.chunk = d.slice;
     return d;
 }
 
@@ -114,6 +118,27 @@ static int make_worker(const struct dml_trainer *t, struct worker *w)
     w->labels = dml_mem_array(t->chunk, sizeof(int32_t));
     return w->workspace && w->grad && w->x && w->y && w->dy && w->targets && w->labels ? 0
                                                                                        : -ENOMEM;
+}
+
+static void meet(void *team)
+{
+    dml_team_barrier(team);
+}
+
+static int make_board(struct dml_trainer *t)
+{
+    size_t room = dml_model_meeting_room(t->m);
+    if (room == 0 || t->n_threads == 1)
+        return 0;
+    t->board = dml_mem_array(2 * t->n_threads * room, sizeof(double));
+    for (unsigned i = 0; i < t->n_threads; i++)
+        t->workers[i].meeting = (struct dml_model_meeting){.n = t->n_threads,
+                                                           .i = i,
+                                                           .room = room,
+                                                           .board = t->board,
+                                                           .wait = meet,
+                                                           .arg = t->team};
+    return t->board ? 0 : -ENOMEM;
 }
 
 int dml_trainer_new(const struct dml_model *m, const struct dml_dataset *ds,
@@ -153,6 +178,8 @@ int dml_trainer_new(const struct dml_model *m, const struct dml_dataset *ds,
             return r;
     }
     r = dml_team_new(t->n_threads, cpu->cpus, &t->team);
+    if (r == 0)
+        r = make_board(t);
     if (r < 0)
         return r;
     *ret = t;
@@ -176,6 +203,7 @@ struct dml_trainer *dml_trainer_free(struct dml_trainer *t)
         free(w->labels);
     }
     free(t->workers);
+    free(t->board);
     dml_optim_free(t->optim);
     free(t->order);
     free(t->vec);
@@ -209,7 +237,12 @@ static void learn(struct dml_trainer *t, struct worker *w, unsigned i_thread, co
     float *state = t->vec + dml_model_n_params(m);
     w->loss = 0.0;
     w->correct = 0;
-    while (at < end) {
+    if (t->board) {
+        training.meeting = &w->meeting;
+        at = at < n ? at : n; /* a thread without samples meets the others all the same */
+        end = at < end ? end : at;
+    }
+    while (at < end || training.meeting) {
         size_t b = end - at < t->chunk ? end - at : t->chunk, correct;
         double loss;
         dml_batch_fill(t->ds, order + at, b, at, t->augment == DML_AUGMENT_NONE ? NULL : &augment,
@@ -217,10 +250,12 @@ static void learn(struct dml_trainer *t, struct worker *w, unsigned i_thread, co
         training.first = at;
         dml_model_forward(m, t->vec, state, w->x, b, &training, w->workspace, w->y);
         dml_model_loss_grad(m, w->y, w->labels, w->targets, b, (double)n, &loss, &correct, w->dy);
-        dml_model_backward(m, t->vec, w->x, w->dy, b, w->workspace, w->grad, NULL);
+        dml_model_backward(m, t->vec, w->x, w->dy, b, &training, w->workspace, w->grad, NULL);
         w->loss += loss;
         w->correct += correct;
         at += b;
+        if (training.meeting) /* one slice, one chunk */
+            break;
     }
 }
 

@@ -20,8 +20,8 @@ static void run(const struct dml_model *m)
     if (vec && grad && x && dx && y && work) {
         dml_model_init(m, vec, 1);
         dml_model_forward(m, vec, NULL, x, 1, NULL, work, y);
-        dml_model_forward(m, vec, NULL, x, 1, &training, work, y);
-        dml_model_backward(m, vec, x, y, 1, work, grad, dx);
+        dml_model_forward(m, vec, vec + dml_model_n_params(m), x, 1, &training, work, y);
+        dml_model_backward(m, vec, x, y, 1, &training, work, grad, dx);
     }
     free(vec);
     free(grad);

@@ -109,7 +109,7 @@ static double gradient(struct run *r)
     dml_model_forward(r->m, r->vec, NULL, r->x, r->batch, &training, r->space, r->y);
     dml_model_loss_grad(r->m, r->y, r->labels, NULL, r->batch, (double)r->batch, &loss, &correct,
                         r->dy);
-    dml_model_backward(r->m, r->vec, r->x, r->dy, r->batch, r->space, r->grad, NULL);
+    dml_model_backward(r->m, r->vec, r->x, r->dy, r->batch, &training, r->space, r->grad, NULL);
     return loss / (double)r->batch;
 }
 

@@ -49,6 +49,63 @@ static const char *const cases[] = {
     "input 3 6 8\navg-pool 2\ntanh\n",
     "input 2 8 8\nmax-pool 2\nflatten\ntanh\nlinear 4\n",
     "input 3 10 10\ndropout 0.3\nconv 4 kernel 3\n",
+    "input 9\nrelu6\nlinear 4\nrelu6\n",
+    "input 9\nleaky-relu\nlinear 4\nleaky-relu 0.2\nlinear 3\n",
+    "input 9\ngelu\nlinear 4\ngelu\n",
+    "input 3 4 5\nglobal-avg-pool\nlinear 2\n",
+    "input 3 4 5\nconv 6 kernel 1 method last\nglobal-avg-pool\ntanh\n",
+    /* channels last */
+    "input 3 8 8\nconv 4 kernel 3 method last\n",
+    "input 3 8 8\nconv 4 kernel 3 method im2col bias no\n",
+    "input 5 9 6\nconv 3 kernel 4 stride 3 padding 2 method last\n",
+    "input 5 9 6\nconv 3 kernel 1 method last\ntanh\nconv 7 kernel 1 bias no\n",
+    "input 5 9 6\nconv 3 kernel 1 stride 2 method last bias no\n",
+    "input 40 7 7\nconv 3 kernel 3 padding 1 method last\n",
+    "input 4 9 6\nconv 6 kernel 3 padding 1 groups 2\n",
+    "input 6 5 6\nconv 9 kernel 2 stride 2 groups 3 bias no\n",
+    "input 6 5 6\nconv 12 kernel 3 groups 6\n",
+    "input 4 6 6\nconv 4 kernel 3 method last\nmax-pool 2\nlinear 3\n",
+    "input 1 6 6\nconv 4 kernel 3 method last\nrelu\nflatten\nlinear 3\n",
+    /* depthwise: fewer channels than a vector, one and a half, several; edges everywhere */
+    "input 3 6 7\nconv 3 kernel 3 padding 1 groups 3\n",
+    "input 24 5 6\nconv 24 kernel 3 padding 1 groups 24\n",
+    "input 24 6 5\nconv 24 kernel 3 stride 2 padding 1 groups 24 bias no\n",
+    "input 40 2 2\nconv 40 kernel 3 padding 1 groups 40 bias no\n",
+    "input 33 1 1\nconv 33 kernel 3 padding 1 stride 2 groups 33\n",
+    "input 17 7 7\nconv 17 kernel 5 padding 2 groups 17\n",
+    "input 17 8 7\nconv 17 kernel 4 padding 1 stride 3 groups 17\n",
+    "input 5 7 7\nconv 5 kernel 3 stride 2 padding 2 groups 5\n",
+    "input 18 7 5\nconv 18 kernel 3 groups 18 bias no\n",
+    /* batch-norm */
+    "input 7\nbatch-norm\n",
+    "input 7\nlinear 5\nbatch-norm epsilon 0.01\nrelu\nlinear 3\n",
+    "input 3 4 5\nbatch-norm\n",
+    "input 3 6 6\nconv 18 kernel 3 bias no\nbatch-norm\nrelu6\nconv 4 kernel 1 bias "
+    "no\nbatch-norm\n",
+    "input 3 6 6\nconv 4 kernel 3 method im2col\nbatch-norm\ntanh\nmax-pool 2\nbatch-norm\nlinear "
+    "2\n",
+    /* blocks */
+    "input 5\nresidual\nlinear 5\nend\n",
+    "input 5\nrepeat 3\nresidual\nlinear 5\ntanh\nend\nend\nlinear 2\n",
+    "input 5\nresidual\nlinear 3\nrelu\nshortcut\nlinear 3\ntanh\nend\nrelu\nlinear 2\n",
+    "input 5\ntanh\nresidual\nresidual\nresidual\nlinear 5\nend\nend\nend\ntanh\n",
+    "input 5\nlinear 4\nrelu\nresidual\nlinear 4\nresidual\nrelu\nlinear "
+    "4\nshortcut\nsigmoid\nend\n"
+    "relu\nshortcut\nresidual\ntanh\nend\nend\nrelu\nlinear 3\n",
+    "input 5\nrelu\nresidual\nrelu\nend\nflatten\nrelu\n",
+    "input 5\nlinear 5\nresidual\nflatten\nrelu\nshortcut\nflatten\nend\nflatten\ntanh\n",
+    "input 3 6 6\nconv 8 kernel 3 bias no\nbatch-norm\nrelu\nresidual\nconv 6 kernel 3 stride 2 "
+    "padding 1 "
+    "bias no\nbatch-norm\nrelu\nconv 6 kernel 3 padding 1 bias no\nbatch-norm\nshortcut\nconv 6 "
+    "kernel 1 stride 2 bias no\nbatch-norm\nend\nrelu\nglobal-avg-pool\nlinear 3\n",
+    "input 4 5 5\nconv 4 kernel 3 padding 1 method direct\nresidual\nconv 4 kernel 3 padding 1 "
+    "method "
+    "last\nend\ntanh\nresidual\nconv 4 kernel 1 method im2col\nend\n",
+    "input 2 4 4\nconv 4 kernel 1 bias no\nbatch-norm\ngelu\nrepeat 2\nresidual\nconv 12 kernel 1 "
+    "bias "
+    "no\nbatch-norm\ngelu\nconv 12 kernel 3 padding 1 groups 12 bias no\nbatch-norm\ngelu\nconv "
+    "4 "
+    "kernel 1 bias no\nbatch-norm\nend\nend\nglobal-avg-pool\nlinear 2\n",
 };
 
 struct subject {
@@ -101,7 +158,7 @@ static double compare(const float *got, const double *want, size_t n)
 
 static void check(const char *lines)
 {
-    char text[512];
+    char text[1024];
     struct dml_err err = {0};
     struct subject s = {.batch = 3};
     snprintf(text, sizeof(text), "name t\n%s", lines);
@@ -115,19 +172,23 @@ static void check(const char *lines)
     s.d = dml_model_n_inputs(s.m);
     s.o = dml_model_n_outputs(s.m);
     s.n = dml_model_n_params(s.m);
-    float *vec = dml_mem_floats(s.n), *x = dml_mem_floats(s.batch * s.d);
+    const struct dml_layer *last = &s.m->layers[s.m->n_layers - 1];
+    float *vec = dml_mem_floats(dml_model_n_vec(s.m)), *x = dml_mem_floats(s.batch * s.d);
     float *y = dml_mem_floats(s.batch * s.o), *r = dml_mem_floats(s.batch * s.o);
     float *grad = dml_mem_floats(s.n), *dx = dml_mem_floats(s.batch * s.d);
     float *space = dml_mem_floats(dml_model_workspace(s.m, s.batch, true));
     ref_fill(vec, s.n, 0.5, 1);
     ref_fill(x, s.batch * s.d, 1.0, 2);
     ref_fill(r, s.batch * s.o, 1.0, 3);
+    float *state = vec + s.n, *r_planes = dml_mem_floats(s.batch * s.o);
+    memcpy(r_planes, r, s.batch * s.o * sizeof(float));
+    ref_to_planes(last, r_planes, s.batch);
     s.vec = widen(vec, s.n);
     s.x = widen(x, s.batch * s.d);
-    s.r = widen(r, s.batch * s.o);
+    s.r = widen(r_planes, s.batch * s.o);
 
     const struct dml_model_training training = {.seed = 1};
-    dml_model_forward(s.m, vec, NULL, x, s.batch, &training, space, y);
+    dml_model_forward(s.m, vec, state, x, s.batch, &training, space, y);
     float *mask = NULL; /* what the layer drew: kept beside its activations */
     size_t at = 0;
     for (size_t i = 0; i < s.m->n_layers; i++) {
@@ -136,16 +197,17 @@ static void check(const char *lines)
             at += (s.batch * dml_layer_size(l->out) + 15) / 16 * 16;
         if (!strcmp(l->type->name, "dropout"))
             mask = space + at;
-        at += (s.batch * l->n_saved + 15) / 16 * 16;
+        at += (s.batch * l->n_saved + 15) / 16 * 16 + (l->n_kept + 15) / 16 * 16;
     }
     s.mask = mask;
     double *want = malloc(s.batch * s.o * sizeof(double));
     ref_forward(s.m, s.vec, s.x, s.batch, mask, want);
+    ref_to_planes(last, y, s.batch);
     double off = compare(y, want, s.batch * s.o);
     tap_ok(off < TOLERANCE, "forward, max difference %.1e", off);
     free(want);
 
-    dml_model_backward(s.m, vec, x, r, s.batch, space, grad, dx);
+    dml_model_backward(s.m, vec, x, r, s.batch, &training, space, grad, dx);
     double *dw = malloc((s.n + 1) * sizeof(double)), *dxw = malloc(s.batch * s.d * sizeof(double));
     for (size_t i = 0; i < s.n; i++)
         dw[i] = slope(&s, &s.vec[i]);
@@ -159,10 +221,9 @@ static void check(const char *lines)
     /* Gradients are added to, and nobody must ask for dx. */
     float *twice = dml_mem_floats(s.n);
     memcpy(twice, grad, s.n * sizeof(float));
-    for (size_t i = 0; i < s.batch * s.o; i++)
-        r[i] = (float)s.r[i];
-    dml_model_forward(s.m, vec, NULL, x, s.batch, &training, space, y);
-    dml_model_backward(s.m, vec, x, r, s.batch, space, twice, NULL);
+    ref_fill(r, s.batch * s.o, 1.0, 3);
+    dml_model_forward(s.m, vec, state, x, s.batch, &training, space, y);
+    dml_model_backward(s.m, vec, x, r, s.batch, &training, space, twice, NULL);
     for (size_t i = 0; i < s.n; i++)
         dw[i] *= 2.0;
     off = compare(twice, dw, s.n);
@@ -170,6 +231,7 @@ static void check(const char *lines)
            off);
 
     free(twice);
+    free(r_planes);
     free(dw);
     free(dxw);
     free(vec);

@@ -16,16 +16,20 @@ static const char *top_srcdir(void)
 
 struct shipped {
     const char *name;
-    size_t n_params, n_layers, n_inputs, n_outputs;
+    size_t n_params, n_state, n_layers, n_inputs, n_outputs;
 };
 
 static void test_shipped(void)
 {
     static const struct shipped all[] = {
-        {"cifar-cnn", 62006, 11, 3072, 10},
-        {"grey-cnn", 44426, 11, 784, 10},
-        {"sdss-mlp", 6787, 7, 6, 3},
-        {"softmax", 7850, 1, 784, 10},
+        {"cifar-cnn", 62006, 0, 11, 3072, 10},
+        {"grey-cnn", 44426, 0, 11, 784, 10},
+        {"sdss-mlp", 6787, 0, 7, 6, 3},
+        /* torchvision's counts; running statistics twice per normalised channel */
+        {"mobilenetv2", 2236682, 34112, 153, 3072, 10},
+        {"resnet-8", 78042, 672, 0, 3072, 10},
+        {"resnet-20", 272474, 1568, 0, 3072, 10},
+        {"softmax", 7850, 0, 1, 784, 10},
     };
     _cleanup_(dml_mem_freep) char *dir = dml_mem_printf("%s/etc/models", top_srcdir());
     const char *const dirs[] = {"/nonexistent", dir, NULL};
@@ -38,8 +42,10 @@ static void test_shipped(void)
         }
         tap_str(dml_model_name(m), all[i].name, "its name");
         tap_int((long long)dml_model_n_params(m), (long long)all[i].n_params, "parameters");
-        tap_int((long long)dml_model_n_vec(m), (long long)all[i].n_params, "block");
-        tap_int((long long)dml_model_n_layers(m), (long long)all[i].n_layers, "layers");
+        tap_int((long long)dml_model_n_vec(m), (long long)(all[i].n_params + all[i].n_state),
+                "block");
+        if (all[i].n_layers)
+            tap_int((long long)dml_model_n_layers(m), (long long)all[i].n_layers, "layers");
         tap_int((long long)dml_model_n_inputs(m), (long long)all[i].n_inputs, "inputs");
         tap_int((long long)dml_model_n_outputs(m), (long long)all[i].n_outputs, "outputs");
         tap_has(dml_model_text(m), "loss   cross-entropy", "its text is kept");
@@ -109,6 +115,43 @@ static void test_mistakes(void)
         {"name a\ninput 16777216\nlinear 16777216\n", 3, "parameters"},
         {"name a\ninput 65536 64 64\nconv 65536 kernel 64\n", 3, "parameters"},
         {"name a\ninput 1 16384 16384\nrelu\nmax-pool 4096\nlinear 2\n", 3, "1 GiB"},
+        {"name a\ninput 3 8 8\nlinear 2\nloss cross-entropy smoothing\n", 4, "a number is allowed"},
+        {"name a\ninput 3 8 8\nlinear 2\nloss cross-entropy smoothing 2\n", 4, "smoothing"},
+        {"name a\ninput 3 8 8\nlinear 1\nloss mse smoothing 0.1\n", 4, "smoothing"},
+        {"init kaimng\n", 1, "did you mean \"kaiming\""},
+        {"init uniform\ninit normal\n", 2, "given twice"},
+        {"init uniform 3\n", 1, "one word"},
+        {"name a\ninput 3 8 8\nconv 4 kernel 3 groups 2\n", 3,
+         "2 groups must divide the 3 channels"},
+        {"name a\ninput 3 8 8\nconv 4 kernel 3 groups 3\n", 3, "and the 4 it gives"},
+        {"name a\ninput 4 8 8\nconv 4 kernel 3 groups 2 method im2col\n", 3, "auto and last"},
+        {"name a\ninput 3 8 8\nconv 4 kernel 3 bias maybe\n", 3, "bias"},
+        {"name a\ninput 3 8 8\nconv 4 kernel 3 bias no method direct\n", 3, "and a bias"},
+        {"name a\ninput 3 8 8\nleaky-relu 0\n", 3, "slope"},
+        {"repeat 3\n", 1, "input line must come before"},
+        {"name a\ninput 3\nrepeat\n", 3, "one number"},
+        {"name a\ninput 3\nrepeat 0\n", 3, "from 1 to 1024"},
+        {"name a\ninput 3\nrepeat 1000000000\n", 3, "from 1 to 1024"},
+        {"name a\ninput 3\nrepeat 3\nrelu\n", 3, "there is no end"},
+        {"name a\ninput 3\nrepeat 3\n\nend\n", 5, "no layer between it and the repeat of line 3"},
+        {"name a\ninput 3\nrepeat 1000\nrepeat 1000\nrelu\nend\nend\n", 5, "more than 1024 layers"},
+        {"name a\ninput 3\nend\n", 3, "no repeat or residual"},
+        {"name a\ninput 3\nrepeat 2\nloss mse\nrelu\nend\n", 4, "not allowed inside a block"},
+        {"name a\ninput 3\nresidual 3\nrelu\nend\n", 3, "stands alone"},
+        {"name a\ninput 3\nresidual\nend\n", 4, "no layer between it and the residual of line 3"},
+        {"name a\ninput 3\nresidual\nshortcut\nend\n", 4, "no layer between"},
+        {"name a\ninput 3\nresidual\nrelu\nshortcut\nend\n", 6,
+         "shortcut of the residual block of line 3"},
+        {"name a\ninput 3\nresidual\nrelu\nshortcut\nrelu\nshortcut\n", 7, "has one already"},
+        {"name a\ninput 3\nshortcut\n", 3, "directly inside a residual"},
+        {"name a\ninput 3\nresidual\nrelu\nrepeat 2\nshortcut\n", 6, "directly inside a residual"},
+        {"name a\ninput 3 8 8\nrelu\nresidual\nconv 16 kernel 3 stride 2 padding 1\nend\n", 6,
+         "line 4 gives 16×4×4 (conv 16 kernel 3 stride 2 padding 1), but what goes into it is "
+         "3×8×8 "
+         "(relu)"},
+        {"name a\ninput 3 8 8\nresidual\nconv 5 kernel 1\nshortcut\nconv 4 kernel 1\nend\n", 7,
+         "but its shortcut gives 4×8×8"},
+        {"name a\ninput 3\nresidul\n", 3, "did you mean \"residual\""},
         {"a b c d e f g h i j k l m\n", 1, "more than 12 words"},
         {"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n", 1,
          "longer than 63"},
@@ -154,6 +197,48 @@ static void test_print(void)
     tap_has(text, "481 parameters, loss mse", "total");
     tap_note("\n%s", text);
     free(text);
+}
+
+/* Blocks as people see them, and files made to keep a parser busy. */
+static void test_blocks(void)
+{
+    struct dml_err err;
+    _cleanup_(dml_model_freep) struct dml_model *m = parse(
+        "name t\ninput 2 4 4\nrepeat 2\nresidual\nrepeat 2\nconv 2 kernel 3 padding 1 bias no\n"
+        "batch-norm\nend\nend\nrelu\nend\nlinear 3\nloss cross-entropy smoothing 0.1\n",
+        &err);
+    if (!tap_ok(m != NULL, "repeat in residual in repeat")) {
+        tap_note("line %u: %s", err.line, err.text);
+        return;
+    }
+    tap_int((long long)dml_model_n_params(m), 2 * 2 * (36 + 4) + 99, "parameters");
+    tap_int((long long)dml_model_n_state(m), 2 * 2 * 4, "state: a mean and a variance per channel");
+    char *text = NULL;
+    tap_int(dml_model_print(m, &text), 0, "print");
+    tap_has(text,
+            "\n  batch-norm                          2×4×4 → 2×4×4              4 parameters\n",
+            "a block is indented");
+    tap_has(text, "sum of the residual block of line 4", "its end");
+    tap_has(text, "smoothing 0.1", "smoothing");
+    tap_note("\n%s", text);
+    free(text);
+
+    char deep[70000] = "name a\ninput 3\n";
+    for (size_t i = 0; i < 7000; i++)
+        strcat(deep, "residual\n");
+    tap_ok(!parse(deep, &err), "7000 blocks in each other");
+    tap_has(err.text, "more than 16 blocks", "are too many");
+    tap_int(err.line, 19, "at the seventeenth");
+    strcpy(deep, "name a\ninput 3\n");
+    for (size_t i = 0; i < 16; i++)
+        strcat(deep, "repeat 1024\n");
+    size_t len = strlen(deep);
+    memset(deep + len, '\n', 60000);
+    strcpy(deep + len + 60000, "relu\n");
+    for (size_t i = 0; i < 16; i++)
+        strcat(deep, "end\n");
+    tap_ok(!parse(deep, &err), "1024^16 turns over 60000 empty lines");
+    tap_has(err.text, "more than 1024 layers", "end at the limit on layers");
 }
 
 static void test_check_data(void)
@@ -270,6 +355,7 @@ int main(void)
     test_shipped();
     test_mistakes();
     test_print();
+    test_blocks();
     test_check_data();
     test_init();
     test_inference();
