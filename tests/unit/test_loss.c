@@ -87,10 +87,9 @@ static void test_mse(void)
     tap_near(loss, 1.0 + 0.25 + 4.0, 1e-6, "mse is the sum of squares");
     tap_int((long long)correct, 0, "nothing is correct in a regression");
     const double want[B] = {0.5, -0.25, 1.0, 0.0};
-    double off = 0.0;
+    /* One by one: at their maximum gcc 12 fails for arm64 (vect_transform_reduction). */
     for (size_t i = 0; i < B; i++)
-        off = fmax(off, fabs((double)dy[i] - want[i]));
-    tap_ok(off < 1e-7, "its gradient, max difference %.1e", off);
+        tap_near((double)dy[i], want[i], 1e-7, "its gradient");
     dml_model_free(m);
 }
 
