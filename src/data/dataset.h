@@ -20,7 +20,8 @@
 
 #define DML_DATASET_CLASSES_MAX 65536
 #define DML_DATASET_NAME_MAX 128      /* bytes of a class name, NUL included */
-#define DML_DATASET_BYTES_MAX (UINT64_C(4) << 30)
+/* 4 GiB; a quarter of the addresses where a size has 32 bits. */
+#define DML_DATASET_BYTES_MAX (UINT64_C(1) << (sizeof(size_t) > 4 ? 32 : 30))
 
 enum dml_dataset_kind { DML_DATASET_U8, DML_DATASET_F32 };
 

@@ -153,7 +153,7 @@ static bool all_finite(const float *v, size_t n)
 }
 
 /* What the parts without names take; false when that cannot be, given `left`. */
-static bool fits(size_t n, size_t channels, uint32_t height, uint32_t width, uint32_t n_classes,
+static bool fits(uint64_t n, size_t channels, uint32_t height, uint32_t width, uint32_t n_classes,
                  enum dml_dataset_kind kind, size_t left)
 {
     size_t d, samples;
