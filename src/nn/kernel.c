@@ -4,8 +4,14 @@
  * A Debian amd64 binary is compiled for SSE2, which leaves two thirds of the speed of the usual
  * machine unused; so the loops are also compiled for AVX2 + FMA and for AVX-512 (configure decides
  * whether the compiler can). Arm64's baseline has NEON: there is one table there.
+ *
+ * The environment may ask for less (DML_KERNEL=avx2), so that levels can be compared and a fault
+ * can be laid at the door of one of them. A level that is unknown or not there changes nothing.
  */
 #include "nn/kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
 
 extern const struct dml_kernel dml_kernel_base;
 #ifdef DML_X86_LEVELS
@@ -30,7 +36,11 @@ const struct dml_kernel *dml_kernel_nth(size_t i)
 const struct dml_kernel *dml_kernel_get(void)
 {
     const struct dml_kernel *best = &dml_kernel_base, *next;
-    for (size_t i = 0; (next = dml_kernel_nth(i)); i++)
+    const char *most = getenv("DML_KERNEL");
+    for (size_t i = 0; (next = dml_kernel_nth(i)); i++) {
         best = next;
+        if (most && !strcmp(most, best->name))
+            break;
+    }
     return best;
 }

@@ -79,7 +79,7 @@ struct dml_kernel {
                  const struct dml_kernel_adam *c);
 };
 
-/* The best table for this processor. */
+/* The best table for this processor, but none above the one that DML_KERNEL names. */
 const struct dml_kernel *dml_kernel_get(void);
 
 /* Table i of those this processor can run, worst first; NULL beyond the last. For tests. */
