@@ -3,6 +3,7 @@
 
 #include "ctl/ctl.h"
 
+extern const struct dml_ctl_command dml_cmd_bench;
 extern const struct dml_ctl_command dml_cmd_check;
 extern const struct dml_ctl_command dml_cmd_datasets;
 extern const struct dml_ctl_command dml_cmd_evaluate;

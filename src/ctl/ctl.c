@@ -13,9 +13,19 @@
 #include "ctl/commands.h"
 
 const struct dml_ctl_command *const dml_ctl_commands[] = {
-    &dml_cmd_run,        &dml_cmd_check,  &dml_cmd_status,   &dml_cmd_workers,
-    &dml_cmd_watch,      &dml_cmd_stop,   &dml_cmd_report,   &dml_cmd_evaluate,
-    &dml_cmd_strategies, &dml_cmd_models, &dml_cmd_datasets, NULL,
+    &dml_cmd_run,
+    &dml_cmd_check,
+    &dml_cmd_status,
+    &dml_cmd_workers,
+    &dml_cmd_watch,
+    &dml_cmd_stop,
+    &dml_cmd_report,
+    &dml_cmd_evaluate,
+    &dml_cmd_strategies,
+    &dml_cmd_models,
+    &dml_cmd_datasets,
+    &dml_cmd_bench,
+    NULL,
 };
 
 static const struct dml_ctl_command *choose(const char *name)

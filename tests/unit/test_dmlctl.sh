@@ -77,6 +77,36 @@ else
     sed 's/^/# /' "$tmp/out"
 fi
 
+# Speed: it runs, and what it says is JSON; nothing about the figures.
+printf 'name quick\ninput 3 8 8\nconv 4 kernel 3\nrelu\nmax-pool 2\nlinear 3\n' >"$tmp/quick.model"
+bench="bench --model $tmp/quick.model --seconds 0.02"
+check 0 'samples/s' $bench
+check 0 'backward' $bench --layers --threads 2
+check 0 '"samples_per_s": ' $bench --json
+check 0 '"layer": "conv 4 kernel 3"' $bench --json --layers --batch 5 --optimizer adam
+check 0 '"infer": true' $bench --json --infer --batch 3 --threads 2
+check 0 'softmax' bench --model-dir "$src/etc/models" --seconds 0.01 --batch 2
+check 2 'a whole number from 1 to 65536' $bench --batch 0
+check 2 'must be above 0' bench --seconds 1x
+check 2 'must be sgd, adam or adamw' $bench --optimizer sdg
+check 1 "$tmp/none.model" bench --model "$tmp/none.model"
+if command -v python3 >/dev/null; then
+    n=$((n + 1))
+    if "$ctl" $bench --json --layers | python3 -c 'import json, sys; json.load(sys.stdin)'; then
+        echo "ok $n - bench --json is JSON"
+    else
+        failed=1
+        echo "not ok $n - bench --json is JSON"
+    fi
+fi
+n=$((n + 1))
+if DML_KERNEL=base "$ctl" $bench --json | grep -Eq '"level": "(base|neon)"'; then
+    echo "ok $n - DML_KERNEL limits the level"
+else
+    failed=1
+    echo "not ok $n - DML_KERNEL limits the level"
+fi
+
 # Results in a file need no master.
 results=$src/tests/fuzz/corpus/results
 check 0 'cifar10-nodes: cifar-cnn on cifar10' report "$results/three-cases.json"
