@@ -8,7 +8,6 @@ lost_id=1f289564ec6246a883c5474027add0c1
 saved_id=525c87c667c04b51af7b7304de366016
 new_version=$(dpkg-deb -f "${debs[0]}" Version)
 testcase=/etc/dml/testcase.conf
-apt="apt-get -q -y"
 
 property() { inside "$1" systemctl show --property="$3" --value "$2"; } # MACHINE UNIT PROPERTY
 has_property() { [ "$(property "$1" "$2" "$3")" = "$4" ]; }
@@ -19,6 +18,8 @@ memory() { # MACHINE FIELD: of its worker, in MB
 }
 version_of() { inside "$1" dpkg-query -W -f '${Version}' "$2"; }
 
+worker_there() { inside master dmlctl workers | grep -q "^$1 "; }
+
 # What the master's journal says from the mark on. (By time, which all machines here share:
 # journalctl --after-cursor drops the first entry that matches.)
 mark() { marked=@$(date +%s.%6N); }
@@ -27,12 +28,12 @@ told() { journal -o cat "$@" | grep -q .; } # MATCH…
 
 # ---- the version before, edited, upgraded ------------------------------------------------------
 
-ok "apt update on the master" typed master apt-get -q update
-ok "apt update on worker1" typed worker1 apt-get -q update
+ok "apt update on the master" typed master apt update
+ok "apt update on worker1" typed worker1 apt update
 ok "the previous version of the master" \
-    typed master "$apt install dml-master=0.0.9-1 dml-common=0.0.9-1 && apt-mark auto dml-common"
+    typed master "apt install -y dml-master=0.0.9-1 dml-common=0.0.9-1 && apt-mark auto dml-common"
 ok "the previous version of the worker" \
-    typed worker1 "$apt install dml-worker=0.0.9-1 dml-common=0.0.9-1 && apt-mark auto dml-common"
+    typed worker1 "apt install -y dml-worker=0.0.9-1 dml-common=0.0.9-1 && apt-mark auto dml-common"
 ok "its master is named" \
     typed worker1 "sed -i 's/^#* *master = .*/master = master/' /etc/dml/dmlworkerd.conf"
 ok "the worker takes it" typed worker1 systemctl restart dmlworkerd
@@ -45,8 +46,8 @@ edited=$(inside master sha256sum "$testcase")
 
 # Where the file of the new version and the edited one differ, Enter keeps the edited one.
 enter="-o Dpkg::Options::=--force-confold"
-ok "apt upgrade on the master" typed master $apt $enter upgrade
-ok "apt upgrade on the worker" typed worker1 $apt $enter upgrade
+ok "apt upgrade on the master" typed master apt upgrade -y $enter
+ok "apt upgrade on the worker" typed worker1 apt upgrade -y $enter
 is "the master is new" "$(version_of master dml-master)" "$new_version"
 is "the worker is new" "$(version_of worker1 dml-worker)" "$new_version"
 is "the edited test case is as it was" "$(inside master sha256sum "$testcase")" "$edited"
@@ -64,8 +65,8 @@ lap "upgraded"
 
 inside worker2 find / -xdev -not -type d | sort >"$run/before-install"
 for name in worker2 worker3; do
-    ok "apt update on $name" typed $name apt-get -q update
-    ok "apt install dml-worker on $name" typed $name $apt install dml-worker
+    ok "apt update on $name" typed $name apt update
+    ok "apt install dml-worker on $name" typed $name apt install -y dml-worker
     size=$(sed -n 's/^After this operation, \(.*\) of additional disk space.*/\1/p' "$run/ok.out")
     ok "it runs" has_property $name dmlworkerd ActiveState active
     ok "and will after a boot" inside $name systemctl is-enabled dmlworkerd
@@ -186,11 +187,49 @@ ok "it starts" typed master systemctl start dmlmasterd
 ok "and trains" until_true told MESSAGE_ID=$round_id DML_PARTICIPANTS=3
 lap "stopped, mistaken, corrected"
 
+# ---- flash, plug in, joined --------------------------------------------------------------------
+
+# What is on the card: a system with cloud-init, and the file of doc/ with its two places filled in.
+flash() {
+    local root
+    root=$(root_of pi)
+    machine_new pi 10.77.0.21 && offer pi &&
+        ip netns exec "$(namespace pi)" chroot "$root" env DEBIAN_FRONTEND=noninteractive \
+            sh -c 'apt-get -q update && apt-get -q -y --no-install-recommends install cloud-init' || return
+    rm "$root/etc/apt/sources.list.d/dml.sources"
+    mkdir -p "$root/var/lib/cloud/seed/nocloud"
+    echo 'instance-id: pi' >"$root/var/lib/cloud/seed/nocloud/meta-data"
+    awk -v sources="$run/www/dml/dml-$suite.sources" '
+        skip && /^$/ { skip = 0 }
+        !skip { print }
+        /path: .*dml.sources/ { getline; print; skip = 1
+            while ((getline line <sources) > 0) print "      " line }
+    ' "$top/doc/cloud-init/user-data.yaml" | sed 's/pi-master\.local/master/' \
+        >"$root/var/lib/cloud/seed/nocloud/user-data"
+    # Names, users, keys and languages are the image's business, and this is no image of a Pi.
+    printf '%s\n' 'datasource_list: [NoCloud]' 'network: {config: disabled}' \
+        'cloud_init_modules: [write-files]' 'cloud_config_modules: [runcmd]' \
+        'cloud_final_modules: [scripts-user]' >"$root/etc/cloud/cloud.cfg.d/99-test.cfg"
+    # Its clock is the host's, and right.
+    echo 'f /run/systemd/timesync/synchronized' >"$root/etc/tmpfiles.d/test.conf"
+}
+ok "dmlctl stop" typed master dmlctl stop
+ok "leaves the master idle" until_true status_has master dmlmasterd '^idle'
+ok "a card is written" flash
+ok "the Pi boots for the first time" machine_up pi
+ok "and joins" until_true worker_there pi
+like "dmlctl workers lists it" "$(typed master dmlctl workers)" '^pi .*10\.77\.0\.21'
+like "cloud-init is content" "$(typed pi cloud-init status --wait --long)" 'status: done'
+mark
+ok "systemctl restart" typed master systemctl restart dmlmasterd
+ok "and rounds of three again" until_true told MESSAGE_ID=$round_id DML_PARTICIPANTS=3
+lap "flashed, plugged in, joined"
+
 # ---- nothing is left ---------------------------------------------------------------------------
 
-ok "apt purge dml-worker" typed worker2 "$apt purge dml-worker && $apt autoremove --purge"
+ok "apt purge dml-worker" typed worker2 "apt purge -y dml-worker && apt autoremove -y --purge"
 ok "apt purge dml-master, in the middle of a round" typed master \
-    "$apt purge dml-master && $apt autoremove --purge"
+    "apt purge -y dml-master && apt autoremove -y --purge"
 for name in worker2 master; do
     is "nothing of dml runs on $name" \
         "$(inside $name sh -c 'cat /proc/[0-9]*/comm 2>/dev/null' | grep ^dml)" ''
