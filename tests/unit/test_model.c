@@ -6,6 +6,8 @@
 #include <stdlib.h>
 
 #include "base/err.h"
+#include "base/fileio.h"
+#include "nn/layer.h"
 #include "tests/tap.h"
 
 static const char *top_srcdir(void)
@@ -350,8 +352,33 @@ static void test_inference(void)
     dml_model_free(m);
 }
 
+/* The manual explains every layer and shows an example that parses. */
+static void test_manual(void)
+{
+    _cleanup_(dml_mem_freep) char *path = dml_mem_printf("%s/man/dml.model.5", top_srcdir());
+    _cleanup_(dml_mem_freep) char *text = NULL;
+    size_t len;
+    if (!tap_int(dml_fileio_read(path, 1 << 20, &text, &len, NULL), 0, path))
+        return;
+    for (size_t i = 0; dml_layer_types()[i]; i++) {
+        char item[64];
+        snprintf(item, sizeof(item), "\n.It Ic %s", dml_layer_types()[i]->name);
+        const char *at = strstr(text, item);
+        tap_ok(at && strchr(" \n", at[strlen(item)]), "dml.model(5) explains %s",
+               dml_layer_types()[i]->name);
+    }
+    const char *from = strstr(text, "indent\n"), *to = from ? strstr(from, ".Ed") : NULL;
+    struct dml_model *m = NULL;
+    struct dml_err err = {0};
+    if (tap_ok(to != NULL, "it has an example"))
+        tap_int(dml_model_parse(from + 7, (size_t)(to - from - 7), path, &m, &err), 0,
+                "that parses");
+    dml_model_free(m);
+}
+
 int main(void)
 {
+    test_manual();
     test_shipped();
     test_mistakes();
     test_print();
