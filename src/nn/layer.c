@@ -4,9 +4,13 @@
 #include <string.h>
 
 static const struct dml_layer_type *const types[] = {
-    &dml_conv,    &dml_linear,  &dml_relu,     &dml_relu6,    &dml_leaky_relu,      &dml_gelu,
-    &dml_tanh,    &dml_sigmoid, &dml_max_pool, &dml_avg_pool, &dml_global_avg_pool, &dml_batch_norm,
-    &dml_flatten, &dml_dropout, NULL,
+    &dml_conv,      &dml_linear,          &dml_relu,
+    &dml_relu6,     &dml_leaky_relu,      &dml_gelu,
+    &dml_tanh,      &dml_sigmoid,         &dml_max_pool,
+    &dml_avg_pool,  &dml_global_avg_pool, &dml_batch_norm,
+    &dml_flatten,   &dml_dropout,         &dml_layer_norm,
+    &dml_embedding, &dml_position,        &dml_attention,
+    NULL,
 };
 
 const struct dml_layer_type *const *dml_layer_types(void)

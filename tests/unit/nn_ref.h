@@ -124,6 +124,75 @@ static void ref_global(const struct dml_layer *l, const double *x, double *y)
     }
 }
 
+/* Sequences here are [C][T], as pictures are. */
+static void ref_layer_norm(const struct dml_layer *l, const double *w, const double *x, double *y)
+{
+    size_t c = l->in.c, t = (size_t)l->in.h * l->in.w;
+    for (size_t j = 0; j < t; j++) {
+        double mean = 0.0, var = 0.0;
+        for (size_t i = 0; i < c; i++)
+            mean += x[i * t + j] / (double)c;
+        for (size_t i = 0; i < c; i++)
+            var += pow(x[i * t + j] - mean, 2.0) / (double)c;
+        for (size_t i = 0; i < c; i++)
+            y[i * t + j] = w[i] * (x[i * t + j] - mean) / sqrt(var + l->args.epsilon) + w[c + i];
+    }
+}
+
+/* One number of q, k or v (row i of W) at position j. */
+static double ref_project(const double *w, const double *bias, const double *x, size_t c, size_t t,
+                          size_t i, size_t j)
+{
+    double sum = bias[i];
+    for (size_t m = 0; m < c; m++)
+        sum += w[i * c + m] * x[m * t + j];
+    return sum;
+}
+
+static void ref_attention(const struct dml_layer *l, const double *w, const double *x, double *y)
+{
+    size_t c = l->in.c, t = (size_t)l->in.h * l->in.w, d = c / l->args.size;
+    const double *w2 = w + 3 * c * c, *bias = w + 4 * c * c;
+    double *mixed = calloc(c * t, sizeof(double)), *a = malloc(t * sizeof(double));
+    for (size_t h = 0; h < l->args.size; h++)
+        for (size_t j = 0; j < t; j++) {
+            double sum = 0.0;
+            for (size_t m = 0; m <= j; m++) {
+                double dot = 0.0;
+                for (size_t i = h * d; i < (h + 1) * d; i++)
+                    dot += ref_project(w, bias, x, c, t, i, j) *
+                           ref_project(w, bias, x, c, t, c + i, m);
+                a[m] = exp(dot / sqrt((double)d));
+                sum += a[m];
+            }
+            for (size_t m = 0; m <= j; m++)
+                for (size_t i = h * d; i < (h + 1) * d; i++)
+                    mixed[i * t + j] += a[m] / sum * ref_project(w, bias, x, c, t, 2 * c + i, m);
+        }
+    for (size_t i = 0; i < c; i++)
+        for (size_t j = 0; j < t; j++)
+            y[i * t + j] = ref_project(w2, bias + 3 * c, mixed, c, t, i, j);
+    free(mixed);
+    free(a);
+}
+
+static void ref_embedding(const struct dml_layer *l, const double *w, const double *x, double *y)
+{
+    size_t c = l->out.c, t = l->out.h;
+    for (size_t j = 0; j < t; j++) {
+        double top = (double)(l->args.groups - 1), v = x[j] < 0.0 ? 0.0 : x[j] > top ? top : x[j];
+        for (size_t i = 0; i < c; i++)
+            y[i * t + j] = w[(size_t)(v + 0.5) * c + i];
+    }
+}
+
+static void ref_position(const struct dml_layer *l, const double *w, const double *x, double *y)
+{
+    size_t c = l->in.c, t = (size_t)l->in.h * l->in.w;
+    for (size_t i = 0; i < c * t; i++)
+        y[i] = x[i] + w[i % t * c + i / t];
+}
+
 /* One sample through one layer. mask: what dropout multiplies with. */
 static void ref_layer(const struct dml_layer *l, const double *w, const float *mask,
                       const double *x, const double *also, double *y)
@@ -137,6 +206,14 @@ static void ref_layer(const struct dml_layer *l, const double *w, const float *m
         ref_pool(l, x, y, name[0] == 'a');
     else if (!strcmp(name, "global-avg-pool"))
         ref_global(l, x, y);
+    else if (!strcmp(name, "layer-norm"))
+        ref_layer_norm(l, w, x, y);
+    else if (!strcmp(name, "attention"))
+        ref_attention(l, w, x, y);
+    else if (!strcmp(name, "embedding"))
+        ref_embedding(l, w, x, y);
+    else if (!strcmp(name, "position"))
+        ref_position(l, w, x, y);
     else
         for (size_t i = 0; i < dml_layer_size(l->out); i++)
             y[i] = !strcmp(name, "dropout") ? x[i] * (mask ? (double)mask[i] : 1.0)

@@ -84,6 +84,16 @@ static const char *const cases[] = {
     "no\nbatch-norm\n",
     "input 3 6 6\nconv 4 kernel 3 method im2col\nbatch-norm\ntanh\nmax-pool 2\nbatch-norm\nlinear "
     "2\n",
+    /* sequences */
+    "input 7\nlayer-norm\n",
+    "input 6 5 1\nlayer-norm epsilon 0.01\ntanh\n",
+    "input 6 5 1\nposition\ntanh\n",
+    "input 6 5 1\nattention 1\n",
+    "input 6 5 1\nattention 3\ntanh\nattention 2\n",
+    "input 5\nembedding 3 size 4\n",
+    "input 5\nembedding 3 size 4\nposition\nrepeat 2\nresidual\nlayer-norm\nattention 2\nend\n"
+    "residual\nlayer-norm\nconv 8 kernel 1\ngelu\nconv 4 kernel 1\nend\nend\nlayer-norm\nconv 3 "
+    "kernel 1\n",
     /* blocks */
     "input 5\nresidual\nlinear 5\nend\n",
     "input 5\nrepeat 3\nresidual\nlinear 5\ntanh\nend\nend\nlinear 2\n",
