@@ -123,6 +123,7 @@ static size_t largest(const float *y, size_t n)
 static int judge(const struct dml_checkpoint *c, const struct dml_dataset *ds, struct tally *t)
 {
     size_t d = dml_model_n_inputs(c->model), o = dml_model_n_outputs(c->model);
+    size_t n_classes = dml_model_n_classes(c->model);
     _cleanup_(dml_mem_freep) float *x = dml_mem_floats(BLOCK * d);
     _cleanup_(dml_mem_freep) float *y = dml_mem_floats(BLOCK * o);
     _cleanup_(dml_mem_freep) float *space =
@@ -142,8 +143,8 @@ static int judge(const struct dml_checkpoint *c, const struct dml_dataset *ds, s
         dml_model_forward(c->model, c->vec, NULL, x, n, NULL, space, y);
         /* Before the loss, which may use y for its own purposes. */
         for (size_t i = 0; t->confusion && i < n; i++)
-            t->confusion[(size_t)labels[i] * t->n_classes + largest(y + i * o, o)]++;
-        dml_model_loss_grad(c->model, y, labels, targets, n, 1.0, &loss, &correct, NULL);
+            t->confusion[(size_t)labels[i] * t->n_classes + largest(y + (i + 1) * o - n_classes, n_classes)]++;
+        dml_model_loss_grad(c->model, x, y, labels, targets, n, 1.0, &loss, &correct, NULL);
         t->loss += loss;
         t->correct += correct;
         t->n += n;

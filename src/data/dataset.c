@@ -18,7 +18,7 @@
 
 static const struct dml_dataset_format *const formats[] = {
     &dml_idx_fashion_format, &dml_idx_mnist_format,    &dml_idx_format,   &dml_cifar10_format,
-    &dml_csvset_format,      &dml_synth_images_format, &dml_synth_format, NULL,
+    &dml_csvset_format, &dml_text_format,      &dml_synth_images_format, &dml_synth_format, NULL,
 };
 
 const struct dml_dataset_format *const *dml_dataset_formats(void)
@@ -196,7 +196,7 @@ int dml_dataset_load(const struct dml_data_options *o, struct dml_dataset **ret_
         r = cut(test, o->test_samples, "test-samples", "test", err);
     if (r == 0)
         r = check(o, path, train, test, err);
-    if (r == 0)
+    if (r == 0 && !f->is_codes)
         r = dml_normalise_fit(train, test, o->normalise, err);
     if (r < 0)
         return r;

@@ -12,6 +12,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -72,6 +73,7 @@ struct dml_data_options {
     uint64_t crop_padding; /* pixels */
     uint64_t synth_samples, synth_features, synth_classes; /* synth */
     double synth_noise;
+    uint64_t text_window; /* text */
 };
 
 extern const struct dml_opt dml_data_opts[];
@@ -81,6 +83,7 @@ struct dml_dataset_format {
     const char *name, *summary;
     const char *default_path;  /* NULL when `path` must be given */
     const char *where_to_get;  /* one sentence for people */
+    bool is_codes; /* numbers are names, not quantities: never normalised */
     /*
      * Fills both sets without statistics (mean, scale are set by dml_dataset_load()). `path` is
      * resolved. Errors: err names the file and what is wrong with it. On error nothing is set.

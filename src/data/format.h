@@ -15,6 +15,7 @@
 extern const struct dml_dataset_format dml_cifar10_format;
 extern const struct dml_dataset_format dml_idx_format, dml_idx_mnist_format, dml_idx_fashion_format;
 extern const struct dml_dataset_format dml_csvset_format;
+extern const struct dml_dataset_format dml_text_format;
 extern const struct dml_dataset_format dml_synth_format, dml_synth_images_format;
 
 /*

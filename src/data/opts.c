@@ -24,7 +24,7 @@ const struct dml_opt dml_data_opts[] = {
      .choices = "classification regression",
      .help = "csv, synth: whether the label is a class or a number"},
     {"data", "test-fraction", DML_OPT_REAL, FIELD(test_fraction), .min = 0.001, .max = 0.999,
-     .dflt = "0.2", .help = "csv, synth: share of the rows held back for the test set"},
+     .dflt = "0.2", .help = "csv, synth, text: share of the rows held back for the test set"},
     {"data", "split-seed", DML_OPT_UINT, FIELD(split_seed), .dflt = "1",
      .help = "Fixes which rows are held back, and what a synthetic set holds"},
     {"data", "train-samples", DML_OPT_UINT, FIELD(train_samples), .min = 0, .max = SAMPLES_MAX,
@@ -62,5 +62,7 @@ const struct dml_opt dml_data_opts[] = {
      .dflt = "4", .unit = "classes", .help = "synth: number of classes"},
     {"data", "synth-noise", DML_OPT_REAL, FIELD(synth_noise), .min = 0, .max = 100, .dflt = "1",
      .help = "synth: deviation around a class's centre; centres lie about 1 apart per input"},
+    {"data", "text-window", DML_OPT_UINT, FIELD(text_window), .min = 1, .max = 4096, .dflt = "64",
+     .unit = "characters", .help = "text: length of a sample"},
     {0},
 };

@@ -46,14 +46,36 @@ static double cross_entropy(const float *y, size_t n, size_t label, double smoot
     return loss + smoothing * ((double)y[label] - mean);
 }
 
-void dml_model_loss_grad(const struct dml_model *m, const float *y, const int32_t *labels,
-                         const float *targets, size_t batch, double divisor, double *ret_loss,
-                         size_t *ret_correct, float *dy)
+/* One sequence: the mean over its positions. Only the last one counts as right or wrong. */
+static double next_token(const struct dml_model *m, const float *x, const float *y, int32_t label,
+                         float scale, float *dy, size_t *io_correct)
+{
+    size_t v = dml_model_n_classes(m), t = dml_model_n_outputs(m) / v;
+    double loss = 0.0;
+    for (size_t i = 0; i < t; i++) {
+        float top = (float)(v - 1), next = i + 1 < t ? x[i + 1] : (float)label;
+        size_t code = next > 0.0f ? (size_t)(next < top ? next + 0.5f : top) : 0, ignored = 0;
+        loss += cross_entropy(y + i * v, v, code, m->smoothing, scale / (float)t,
+                              dy ? dy + i * v : NULL, i + 1 < t ? &ignored : io_correct);
+    }
+    return loss / (double)t;
+}
+
+void dml_model_loss_grad(const struct dml_model *m, const float *x, const float *y,
+                         const int32_t *labels, const float *targets, size_t batch, double divisor,
+                         double *ret_loss, size_t *ret_correct, float *dy)
 {
     size_t n = dml_model_n_outputs(m), correct = 0;
     double loss = 0.0;
     float scale = (float)(1.0 / divisor);
-    if (dml_model_loss(m) == DML_LOSS_CROSS_ENTROPY) {
+    if (dml_model_loss(m) == DML_LOSS_NEXT_TOKEN) {
+        size_t d = dml_model_n_inputs(m);
+        for (size_t b = 0; b < batch; b++) {
+            assert(labels[b] >= 0 && (size_t)labels[b] < dml_model_n_classes(m));
+            loss += next_token(m, x + b * d, y + b * n, labels[b], scale, dy ? dy + b * n : NULL,
+                               &correct);
+        }
+    } else if (dml_model_loss(m) == DML_LOSS_CROSS_ENTROPY) {
         for (size_t b = 0; b < batch; b++) {
             assert(labels[b] >= 0 && (size_t)labels[b] < n);
             loss += cross_entropy(y + b * n, n, (size_t)labels[b], m->smoothing, scale,

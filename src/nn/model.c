@@ -61,6 +61,12 @@ size_t dml_model_n_outputs(const struct dml_model *m)
     return dml_layer_size(m->layers[m->n_layers - 1].out);
 }
 
+size_t dml_model_n_classes(const struct dml_model *m)
+{
+    return m->loss == DML_LOSS_NEXT_TOKEN ? m->layers[m->n_layers - 1].out.c
+                                          : dml_model_n_outputs(m);
+}
+
 enum dml_model_loss dml_model_loss(const struct dml_model *m)
 {
     return m->loss;
@@ -185,7 +191,9 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
         fputc('\n', f);
     }
     fprintf(f, "%zu parameters, loss %s", m->n_params,
-            m->loss == DML_LOSS_MSE ? "mse" : "cross-entropy");
+            m->loss == DML_LOSS_MSE          ? "mse"
+            : m->loss == DML_LOSS_NEXT_TOKEN ? "next-token"
+                                             : "cross-entropy");
     if (m->smoothing > 0.0)
         fprintf(f, " smoothing %g", m->smoothing);
     fputc('\n', f);
@@ -215,8 +223,8 @@ int dml_model_check_data(const struct dml_model *m, uint32_t c, uint32_t h, uint
         return dml_err_set(err, -EINVAL,
                            "model %s predicts a number (loss mse), the data set has %u classes",
                            m->name, n_classes);
-    if (n_classes > 0 && dml_model_n_outputs(m) != n_classes)
+    if (n_classes > 0 && dml_model_n_classes(m) != n_classes)
         return dml_err_set(err, -EINVAL, "model %s has %zu outputs, the data set has %u classes",
-                           m->name, dml_model_n_outputs(m), n_classes);
+                           m->name, dml_model_n_classes(m), n_classes);
     return 0;
 }

@@ -51,7 +51,7 @@ struct dml_model;
 
 #define DML_MODEL_DEPTH_MAX 16 /* blocks in blocks */
 
-enum dml_model_loss { DML_LOSS_CROSS_ENTROPY, DML_LOSS_MSE };
+enum dml_model_loss { DML_LOSS_CROSS_ENTROPY, DML_LOSS_MSE, DML_LOSS_NEXT_TOKEN };
 
 /* Parses the text of a model file; `file` is for messages. Never crashes on any bytes.
  * Errors: -EINVAL with file, line, what was found, what is allowed (shapes on both sides). */
@@ -79,6 +79,8 @@ size_t dml_model_n_inputs(const struct dml_model *m); /* D */
 void dml_model_input_shape(const struct dml_model *m, uint32_t *ret_c, uint32_t *ret_h,
                            uint32_t *ret_w);
 size_t dml_model_n_outputs(const struct dml_model *m); /* O */
+/* Outputs that belong to a sample's label, the last ones: O; of a sequence, those of its end. */
+size_t dml_model_n_classes(const struct dml_model *m);
 enum dml_model_loss dml_model_loss(const struct dml_model *m);
 size_t dml_model_n_layers(const struct dml_model *m);
 
@@ -157,10 +159,14 @@ void dml_model_backward(const struct dml_model *m, const float *vec, const float
 
 /*
  * Loss over B samples and its gradient: cross-entropy of the softmax of y, in nats, or the squared
- * error (one output). *ret_loss is the SUM over samples, dy [B][O] the gradient
+ * error (one output), or for sequences y [T][V] the mean over positions of the cross-entropy, where
+ * the right answer at a position is the code x [B][T] has at the next, and behind the last position
+ * the sample's label. *ret_loss is the SUM over samples, dy [B][O] the gradient
  * of (sum / divisor), so that slices of one minibatch add up. dy may be NULL.
- * correct: number of samples whose largest output is the label (0 for regression).
+ * correct: number of samples whose largest output (at the last position) is the label (0 for
+ * regression).
  */
-void dml_model_loss_grad(const struct dml_model *m, const float *y, const int32_t *labels,
+void dml_model_loss_grad(const struct dml_model *m, const float *x, const float *y,
+                         const int32_t *labels,
                          const float *targets, size_t batch, double divisor, double *ret_loss,
                          size_t *ret_correct, float *dy);

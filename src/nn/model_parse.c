@@ -119,21 +119,22 @@ static int read_loss(struct dml_parser *p)
     static const struct dml_opt smoothing = {"loss",       "smoothing",
                                              DML_OPT_REAL, offsetof(struct dml_model, smoothing),
                                              .min = 0,     .max = 0.999};
-    static const char *const words[] = {"cross-entropy", "mse"};
+    static const char *const words[] = {"cross-entropy", "mse", "next-token"};
     if (p->has_loss)
         return dml_err_at(p->err, -EINVAL, p->file, p->line, "loss: given twice");
-    int r = choose(p, words, ARRAY_SIZE(words), "cross-entropy or mse");
+    int r = choose(p, words, ARRAY_SIZE(words), "cross-entropy, mse or next-token");
     if (r < 0)
         return r;
     p->m->loss = (enum dml_model_loss)r;
     p->has_loss = true;
     if (p->n_words == 2)
         return 0;
-    if (r != 0 || p->n_words != 4 || strcmp(p->words[2], "smoothing"))
-        return dml_err_at(p->err, -EINVAL, p->file, p->line,
-                          "loss: behind cross-entropy, \"smoothing\" and a number is allowed, "
-                          "found \"%s\"",
-                          p->words[2]);
+    if (r == DML_LOSS_MSE || p->n_words != 4 || strcmp(p->words[2], "smoothing"))
+        return dml_err_at(
+            p->err, -EINVAL, p->file, p->line,
+            "loss: behind cross-entropy or next-token, \"smoothing\" and a number is allowed, "
+            "found \"%s\"",
+            p->words[2]);
     return dml_opt_set(&smoothing, p->m, p->words[3], p->file, p->line, p->err);
 }
 
@@ -393,7 +394,10 @@ static int finish(struct dml_parser *p)
         return r;
     if (missing)
         return dml_err_at(p->err, -EINVAL, p->file, 0, "the model has no %s line", missing);
-    return dml_model_plan(m, p->file, p->err);
+    if (m->loss == DML_LOSS_NEXT_TOKEN &&
+        dml_layer_size(m->layers[p->tip].out) > m->layers[p->tip].out.c)
+        r = dml_parser_reorder(p, DML_ORDER_HWC, &p->tip);
+    return r < 0 ? r : dml_model_plan(m, p->file, p->err);
 }
 
 int dml_model_parse(const char *text, size_t len, const char *file, struct dml_model **ret,

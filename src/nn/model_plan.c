@@ -133,6 +133,13 @@ static int check_loss(const struct dml_model *m, const char *file, struct dml_er
                           "loss cross-entropy needs an output for each of at least two classes, "
                           "the last layer (%s) gives one; for regression write \"loss mse\"",
                           last->words);
+    if (m->loss == DML_LOSS_NEXT_TOKEN &&
+        (n_outputs / last->out.c != dml_layer_size(m->input) || last->out.c < 2))
+        return dml_err_at(err, -EINVAL, file, last->line,
+                          "loss next-token needs at least two outputs for each of the %zu codes of "
+                          "the input, the last layer (%s) gives %u for each of %zu",
+                          dml_layer_size(m->input), last->words, last->out.c,
+                          n_outputs / last->out.c);
     return 0;
 }
 

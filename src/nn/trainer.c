@@ -249,7 +249,7 @@ static void learn(struct dml_trainer *t, struct worker *w, unsigned i_thread, co
                        w->x, t->ds->labels ? w->labels : NULL, t->ds->labels ? NULL : w->targets);
         training.first = at;
         dml_model_forward(m, t->vec, state, w->x, b, &training, w->workspace, w->y);
-        dml_model_loss_grad(m, w->y, w->labels, w->targets, b, (double)n, &loss, &correct, w->dy);
+        dml_model_loss_grad(m, w->x, w->y, w->labels, w->targets, b, (double)n, &loss, &correct, w->dy);
         dml_model_backward(m, t->vec, w->x, w->dy, b, &training, w->workspace, w->grad, NULL);
         w->loss += loss;
         w->correct += correct;

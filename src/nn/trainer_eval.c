@@ -54,7 +54,7 @@ static void judge_block(const struct eval *e, struct judge *j, size_t i_block)
                    e->ds->labels ? NULL : j->targets);
     dml_model_forward(e->m, e->vec, NULL, j->x, n, NULL, j->workspace, j->y);
     struct note *note = &e->notes[i_block];
-    dml_model_loss_grad(e->m, j->y, j->labels, j->targets, n, 1.0, &note->loss, &note->correct,
+    dml_model_loss_grad(e->m, j->x, j->y, j->labels, j->targets, n, 1.0, &note->loss, &note->correct,
                         NULL);
 }
 

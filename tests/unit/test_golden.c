@@ -107,7 +107,7 @@ static double gradient(struct run *r)
     size_t correct;
     memset(r->grad, 0, r->n * sizeof(float));
     dml_model_forward(r->m, r->vec, r->vec + r->n, r->x, r->batch, &training, r->space, r->y);
-    dml_model_loss_grad(r->m, r->y, r->labels, NULL, r->batch, (double)r->batch, &loss, &correct,
+    dml_model_loss_grad(r->m, r->x, r->y, r->labels, NULL, r->batch, (double)r->batch, &loss, &correct,
                         r->dy);
     dml_model_backward(r->m, r->vec, r->x, r->dy, r->batch, &training, r->space, r->grad, NULL);
     return loss / (double)r->batch;

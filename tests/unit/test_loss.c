@@ -39,7 +39,7 @@ static void test_cross_entropy(void)
     size_t correct;
     for (size_t i = 0; i < B * O; i++)
         wide[i] = (double)(y[i] = 3.0f * sinf(1.0f + 2.0f * (float)i));
-    dml_model_loss_grad(m, y, labels, NULL, B, 8.0, &loss, &correct, dy);
+    dml_model_loss_grad(m, NULL, y, labels, NULL, B, 8.0, &loss, &correct, dy);
     tap_near(loss, cross_entropy(wide, labels), 1e-6 * loss,
              "cross-entropy is the sum over samples");
     for (size_t i = 0; i < B * O; i++) {
@@ -60,17 +60,17 @@ static void test_cross_entropy(void)
         want += best == (size_t)labels[b];
     }
     tap_int((long long)correct, (long long)want, "correct");
-    dml_model_loss_grad(m, y, labels, NULL, B, 8.0, &loss, &correct, NULL);
+    dml_model_loss_grad(m, NULL, y, labels, NULL, B, 8.0, &loss, &correct, NULL);
     tap_near(loss, cross_entropy(wide, labels), 1e-6 * loss, "without a gradient");
 
     const int32_t label = 1;
     float big[O] = {3000.0f, 2000.0f, -3000.0f, 0.0f, 0.0f};
-    dml_model_loss_grad(m, big, &label, NULL, 1, 1.0, &loss, &correct, dy);
+    dml_model_loss_grad(m, NULL, big, &label, NULL, 1, 1.0, &loss, &correct, dy);
     tap_near(loss, 1000.0, 1e-3, "huge logits do not overflow");
     tap_near((double)dy[0], 1.0, 1e-6, "gradient of the wrong winner");
     tap_near((double)dy[1], -1.0, 1e-6, "gradient of the label");
     big[3] = NAN;
-    dml_model_loss_grad(m, big, &label, NULL, 1, 1.0, &loss, &correct, dy);
+    dml_model_loss_grad(m, NULL, big, &label, NULL, 1, 1.0, &loss, &correct, dy);
     tap_ok(isnan(loss), "a NaN anywhere makes the loss NaN");
     tap_int((long long)correct, 0, "and is never correct");
     dml_model_free(m);
@@ -83,7 +83,7 @@ static void test_mse(void)
     float dy[B];
     double loss;
     size_t correct = 9;
-    dml_model_loss_grad(m, y, NULL, targets, B, 4.0, &loss, &correct, dy);
+    dml_model_loss_grad(m, NULL, y, NULL, targets, B, 4.0, &loss, &correct, dy);
     tap_near(loss, 1.0 + 0.25 + 4.0, 1e-6, "mse is the sum of squares");
     tap_int((long long)correct, 0, "nothing is correct in a regression");
     const double want[B] = {0.5, -0.25, 1.0, 0.0};

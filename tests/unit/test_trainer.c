@@ -98,7 +98,7 @@ static void test_plain_loop(const struct dml_model *m, const struct dml_dataset 
             double l;
             dml_batch_fill(ds, order + at, b, 0, NULL, x, labels, NULL);
             dml_model_forward(m, vec, NULL, x, b, &training, space, y);
-            dml_model_loss_grad(m, y, labels, NULL, b, (double)b, &l, &c, dy);
+            dml_model_loss_grad(m, x, y, labels, NULL, b, (double)b, &l, &c, dy);
             memset(grad, 0, n * sizeof(float));
             dml_model_backward(m, vec, x, dy, b, &training, space, grad, NULL);
             dml_optim_step(optim, dml_optim_rate(&o, (double)epoch + (double)step / 7.0, 3.0), vec,
