@@ -57,16 +57,18 @@ static size_t n_data(const struct dml_model *m, size_t batch)
 static struct dml_dataset *noise(const struct dml_model *m, size_t batch)
 {
     uint32_t c, h, w;
-    bool classes = dml_model_loss(m) == DML_LOSS_CROSS_ENTROPY;
-    size_t n_classes = classes ? dml_model_n_outputs(m) : 0, n = n_data(m, batch);
+    bool classes = dml_model_loss(m) != DML_LOSS_MSE;
+    size_t n_classes = classes ? dml_model_n_classes(m) : 0, n = n_data(m, batch);
     dml_model_input_shape(m, &c, &h, &w);
     struct dml_dataset *ds = dml_dataset_new(DML_DATASET_F32, n, c, h, w, (uint32_t)n_classes);
     struct dml_rng rng;
     dml_rng_init(&rng, 1, 0, DML_RNG_TEST, 0);
     if (!ds)
         return NULL;
+    ds->is_codes = dml_model_loss(m) == DML_LOSS_NEXT_TOKEN;
     for (size_t i = 0; i < n * dml_dataset_d(ds); i++)
-        ((float *)ds->x)[i] = (float)dml_rng_normal(&rng);
+        ((float *)ds->x)[i] = ds->is_codes ? (float)dml_rng_below(&rng, n_classes)
+                                           : (float)dml_rng_normal(&rng);
     for (size_t i = 0; i < n; i++) {
         if (classes)
             ds->labels[i] = (int32_t)dml_rng_below(&rng, n_classes);
