@@ -65,10 +65,10 @@ static struct dml_dataset *noise(const struct dml_model *m, size_t batch)
     dml_rng_init(&rng, 1, 0, DML_RNG_TEST, 0);
     if (!ds)
         return NULL;
-    ds->is_codes = dml_model_loss(m) == DML_LOSS_NEXT_TOKEN;
+    bool codes = dml_model_loss(m) == DML_LOSS_NEXT_TOKEN;
     for (size_t i = 0; i < n * dml_dataset_d(ds); i++)
-        ((float *)ds->x)[i] = ds->is_codes ? (float)dml_rng_below(&rng, n_classes)
-                                           : (float)dml_rng_normal(&rng);
+        ((float *)ds->x)[i] =
+            codes ? (float)dml_rng_below(&rng, n_classes) : (float)dml_rng_normal(&rng);
     for (size_t i = 0; i < n; i++) {
         if (classes)
             ds->labels[i] = (int32_t)dml_rng_below(&rng, n_classes);
