@@ -219,13 +219,13 @@ static void probe_backward(const struct dml_layer *l, const struct dml_layer_pas
 
 static void wire(struct dml_model *m, struct probe *probes)
 {
-    for (size_t i = 0; i < m->n_layers; i++) {
+    for (size_t i = 0; i < m->n_steps; i++) {
         struct probe *p = &probes[i];
-        p->real = m->layers[i].type;
+        p->real = m->steps[i].type;
         p->type = *p->real;
         p->type.forward = probe_forward;
         p->type.backward = probe_backward;
-        m->layers[i].type = &p->type;
+        m->steps[i].type = &p->type;
     }
 }
 
@@ -237,23 +237,22 @@ static void clear(struct probe *probes, size_t n)
 
 static double layer_mflop(const struct dml_model *m, size_t i, bool training)
 {
-    bool first = true; /* nobody wants the gradient of what it reads */
-    for (size_t k = 0; k < i; k++)
-        first = first && !dml_layer_n_params(&m->layers[k]);
-    return 2e-6 * (double)m->layers[i].macs * (training ? first ? 2.0 : 3.0 : 1.0);
+    const struct dml_layer *l = &m->steps[i];
+    bool first = l->from < 0 || !m->steps[l->from].learns; /* nobody wants its dX */
+    return 2e-6 * (double)l->macs * (training ? first ? 2.0 : 3.0 : 1.0);
 }
 
 static int tell(const struct dml_model *m, const struct probe *probes, double n_samples,
                 bool training, struct dml_bench_result *io)
 {
-    io->layers = calloc(m->n_layers, sizeof(*io->layers));
+    io->layers = calloc(m->n_steps, sizeof(*io->layers));
     if (!io->layers)
         return -ENOMEM;
-    io->n_layers = m->n_layers;
-    for (size_t i = 0; i < m->n_layers; i++) {
+    io->n_layers = m->n_steps;
+    for (size_t i = 0; i < m->n_steps; i++) {
         struct dml_bench_layer *l = &io->layers[i];
         double us = probes[i].forward_us + probes[i].backward_us;
-        l->words = strdup(m->layers[i].words);
+        l->words = strdup(m->steps[i].words);
         if (!l->words)
             return -ENOMEM;
         l->forward_us = probes[i].forward_us / n_samples;
@@ -295,7 +294,7 @@ static int measure(const struct dml_model *m, const struct dml_dataset *ds,
     if (r >= 0 && probes)
         r = pass(&s);
     if (probes)
-        clear(probes, m->n_layers);
+        clear(probes, m->n_steps);
     if (r >= 0)
         r = windows(&s, ds->n_samples, o->seconds, io);
     forward_done(&f, n_threads);
@@ -312,7 +311,7 @@ static int measure_layers(const struct dml_model *m, const struct dml_dataset *d
     int r = dml_model_parse(text, strlen(text), dml_model_name(m), &copy, err);
     if (r < 0)
         return r;
-    _cleanup_(dml_mem_freep) struct probe *probes = calloc(copy->n_layers, sizeof(*probes));
+    _cleanup_(dml_mem_freep) struct probe *probes = calloc(copy->n_steps, sizeof(*probes));
     if (!probes)
         return -ENOMEM;
     wire(copy, probes);
@@ -389,7 +388,7 @@ int dml_bench_run(const struct dml_model *m, const struct dml_bench_options *o,
         return r;
     }
     b.data_bytes = ds->n_samples * (dml_dataset_d(ds) + 1) * sizeof(float);
-    for (size_t i = 0; i < m->n_layers; i++)
+    for (size_t i = 0; i < m->n_steps; i++)
         b.mflop_per_sample += layer_mflop(m, i, !o->infer);
     b.gflops = 1e-3 * b.mflop_per_sample * b.samples_per_s;
     b.peak_gflops = o->n_threads * sgemm_gflops();

@@ -25,6 +25,9 @@ uint64_t dml_conv_direct_scratch(const struct dml_layer *l);
 void dml_conv_direct_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 void dml_conv_direct_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
 
+/* l: [3]. Makes one step of a direct convolution, relu and max-pool 2; false when they are not. */
+bool dml_conv_pool_join(const struct dml_layer *l, struct dml_layer *ret);
+
 uint64_t dml_conv_im2col_scratch(const struct dml_layer *l);
 void dml_conv_im2col_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 void dml_conv_im2col_backward(const struct dml_layer *l, const struct dml_layer_pass *p);

@@ -11,6 +11,10 @@
  *   dW  for each output channel, over its places: patch of x, weighted, summed in registers
  *   dX  for each place, over its channels: weights, weighted, added to the patch once
  * Weights and their gradient are packed to [O][K][K·C, padded] for the call.
+ *
+ * With relu and max-pool 2 behind it, see conv_pool.c, forward pools the rows of the shifted
+ * product while they are in the cache and keeps the winners' places in them; backward then reads a
+ * quarter of the gradients, and none of the layers between is ever written.
  */
 #include "nn/conv.h"
 
@@ -23,8 +27,11 @@
 struct plan {
     size_t k, c, o;
     size_t hp, wp;        /* padded picture */
-    size_t places;        /* Ho·Wo */
+    bool pooled;          /* relu and max-pool 2 follow */
+    size_t ho, wo;        /* before pooling */
     size_t span;          /* (Ho-1)·Wp + Wo: length of a row of the shifted product */
+    size_t n_dy;          /* gradients that come back, per channel */
+    size_t places;        /* that they may belong to: Ho·Wo, or span when pooled */
     size_t y_row;         /* span, rounded */
     size_t w_row, w_size; /* packed weights: one row, one output channel */
     uint64_t picture, packed, end;
@@ -35,8 +42,12 @@ static struct plan plan_of(const struct dml_layer *l)
     struct plan n = {.k = l->args.kernel, .c = l->in.c, .o = l->out.c};
     n.hp = l->in.h + 2 * l->args.padding;
     n.wp = l->in.w + 2 * l->args.padding;
-    n.places = (size_t)l->out.h * l->out.w;
-    n.span = (l->out.h - 1) * n.wp + l->out.w;
+    n.pooled = l->type == &dml_conv_pool;
+    n.ho = n.hp - n.k + 1;
+    n.wo = n.wp - n.k + 1;
+    n.span = (n.ho - 1) * n.wp + n.wo;
+    n.n_dy = (size_t)l->out.h * l->out.w;
+    n.places = n.pooled ? n.span : n.n_dy;
     n.y_row = dml_kernel_round(n.span);
     n.w_row = dml_kernel_round(n.k * n.c);
     n.w_size = n.k * n.w_row;
@@ -53,6 +64,12 @@ static struct plan plan_of(const struct dml_layer *l)
 uint64_t dml_conv_direct_scratch(const struct dml_layer *l)
 {
     return plan_of(l).end;
+}
+
+/* Where in the rows of the shifted product the winners of sample b were; pooled only. */
+static uint32_t *winners(const struct dml_layer *l, const struct dml_layer_pass *p, size_t b)
+{
+    return (uint32_t *)(void *)(p->saved + b * dml_layer_size(l->out));
 }
 
 /* ---- forward ------------------------------------------------------------------------------ */
@@ -73,11 +90,13 @@ static void pad_planes(const struct dml_layer *l, const struct plan *n, const fl
 void dml_conv_direct_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
     const struct plan n = plan_of(l);
+    const struct dml_kernel_pool pool = {
+        .n = n.o, .h = l->out.h, .w = l->out.w, .x_row = n.wp, .x_plane = n.y_row};
     size_t n_k = n.c * n.k * n.k, n_in = dml_layer_size(l->in), n_out = dml_layer_size(l->out);
     float *picture = p->scratch, *wide = picture + n.picture;
     float *wt = wide + n.o * n.y_row + DML_KERNEL_SLACK;
     uint32_t *at = (uint32_t *)(void *)(wt + n_k * n.o);
-    const float *bias = p->params + l->n_weights;
+    const float *bias = p->params + n.o * n_k;
 
     for (size_t c = 0, i = 0; c < n.c; c++)
         for (size_t kh = 0; kh < n.k; kh++)
@@ -92,10 +111,14 @@ void dml_conv_direct_forward(const struct dml_layer *l, const struct dml_layer_p
         float *y = p->y + b * n_out;
         pad_planes(l, &n, p->x + b * n_in, picture);
         l->kernel->shifted_gemm(picture, at, n_k, wt, bias, n.o, n.span, wide, n.y_row);
+        if (n.pooled) {
+            l->kernel->relu_pool_2(&pool, wide, y, p->saved ? winners(l, p, b) : NULL);
+            continue;
+        }
         for (size_t o = 0; o < n.o; o++)
-            for (size_t h = 0; h < l->out.h; h++)
-                memcpy(y + (o * l->out.h + h) * l->out.w, wide + o * n.y_row + h * n.wp,
-                       l->out.w * sizeof(float));
+            for (size_t h = 0; h < n.ho; h++)
+                memcpy(y + (o * n.ho + h) * n.wo, wide + o * n.y_row + h * n.wp,
+                       n.wo * sizeof(float));
     }
 }
 
@@ -176,27 +199,47 @@ static inline uint32_t is_not_zero(float f)
     return bits << 1 != 0;
 }
 
+/* What comes back for one sample: of output channel o, gradient i belongs to place at(i). */
+struct dy {
+    const float *dy, *y;    /* [O][n_dy]; y only when pooled */
+    const uint32_t *winner; /* NULL: gradient i belongs to place i */
+};
+
+/* Behind relu: nothing comes back through what was cut off. */
+static inline float value(const struct dy *d, size_t i)
+{
+    return !d->winner ? d->dy[i] : d->y[i] > 0.0f ? d->dy[i] : 0.0f;
+}
+
+static inline size_t place(const struct dy *d, size_t first, size_t i)
+{
+    return d->winner ? d->winner[first + i] : i;
+}
+
 /* Without a branch: about every fourth number is not zero, which no processor can guess. */
-static void list_channels(const struct plan *n, const float *dy, const struct back *s)
+static inline void list_channels(const struct plan *n, const struct dy *d, const struct back *s)
 {
     memset(s->count, 0, n->places * sizeof(uint32_t));
-    for (size_t o = 0; o < n->o; o++, dy += n->places)
-        for (size_t i = 0; i < n->places; i++) {
-            size_t to = i * n->o + s->count[i];
+    for (size_t o = 0, first = 0; o < n->o; o++, first += n->n_dy)
+        for (size_t i = 0; i < n->n_dy; i++) {
+            size_t at = place(d, first, i), to = at * n->o + s->count[at];
+            float v = value(d, first + i);
             s->at[to] = (uint32_t)(o * n->w_size);
-            s->v[to] = dy[i];
-            s->count[i] += is_not_zero(dy[i]);
+            s->v[to] = v;
+            s->count[at] += is_not_zero(v);
         }
 }
 
-static float list_places(const struct plan *n, const float *dy, const struct back *s, size_t *ret_n)
+static inline float list_places(const struct plan *n, const struct dy *d, size_t first,
+                                const struct back *s, size_t *ret_n)
 {
     size_t count = 0;
     float sum = 0.0f;
-    for (size_t i = 0; i < n->places; i++) {
-        s->list_at[count] = s->place[i];
-        s->list_v[count] = dy[i];
-        count += is_not_zero(dy[i]);
+    for (size_t i = 0; i < n->n_dy; i++) {
+        float v = value(d, first + i);
+        s->list_at[count] = s->place[place(d, first, i)];
+        s->list_v[count] = v;
+        count += is_not_zero(v);
     }
     for (size_t i = 0; i < count; i++)
         sum += s->list_v[i];
@@ -211,31 +254,33 @@ void dml_conv_direct_backward(const struct dml_layer *l, const struct dml_layer_
         .n_rows = n.k, .len = n.k * n.c, .x_row = n.wp * n.c, .w_row = n.w_row};
     size_t n_in = dml_layer_size(l->in), n_out = dml_layer_size(l->out);
     struct back s = divide(&n, p->scratch);
-    float *db = p->dparams + l->n_weights;
+    float *db = p->dparams + n.o * n.c * n.k * n.k;
 
     memset(s.x, 0, n.picture * sizeof(float));
     memset(s.dw, 0, n.packed * sizeof(float));
     if (p->dx)
         pack(&n, p->params, s.w);
-    for (size_t h = 0, i = 0; h < l->out.h; h++)
-        for (size_t w = 0; w < l->out.w; w++)
-            s.place[i++] = (uint32_t)((h * n.wp + w) * n.c);
+    for (size_t i = 0; i < n.places; i++)
+        s.place[i] = (uint32_t)((n.pooled ? i : i / n.wo * n.wp + i % n.wo) * n.c);
 
     for (size_t b = 0; b < p->batch; b++) {
-        const float *dy = p->dy + b * n_out;
+        const struct dy dy = {.dy = p->dy + b * n_out,
+                              .y = p->y + b * n_out,
+                              .winner = n.pooled ? winners(l, p, b) : NULL};
         planes_to_pixels(l, &n, p->x + b * n_in, s.x);
         for (size_t o = 0; o < n.o; o++) {
             size_t count;
-            db[o] += list_places(&n, dy + o * n.places, &s, &count);
+            db[o] += list_places(&n, &dy, o * n.n_dy, &s, &count);
             l->kernel->patch_dw(&patch, s.x, s.list_at, s.list_v, count, s.dw + o * n.w_size);
         }
         if (!p->dx)
             continue;
-        list_channels(&n, dy, &s);
+        list_channels(&n, &dy, &s);
         memset(s.dx, 0, n.picture * sizeof(float));
         for (size_t i = 0; i < n.places; i++)
-            l->kernel->patch_dx(&patch, s.w, s.at + i * n.o, s.v + i * n.o, s.count[i],
-                                s.dx + s.place[i]);
+            if (s.count[i])
+                l->kernel->patch_dx(&patch, s.w, s.at + i * n.o, s.v + i * n.o, s.count[i],
+                                    s.dx + s.place[i]);
         pixels_to_planes(l, &n, s.dx, p->dx + b * n_in);
     }
     add_packed(&n, s.dw, p->dparams);

@@ -27,6 +27,12 @@ struct dml_kernel_patch {
     size_t n_rows, len, x_row, w_row;
 };
 
+/* n planes whose windows of 2×2 are pooled to [n][h][w]; a plane's rows are x_row apart, planes
+ * x_plane. */
+struct dml_kernel_pool {
+    size_t n, h, w, x_row, x_plane;
+};
+
 struct dml_kernel_adam {
     float beta1, beta2, epsilon;
     float gain1, gain2; /* 1 - beta1, 1 - beta2, which float32 would get wrong in the fifth digit */
@@ -68,6 +74,10 @@ struct dml_kernel {
     /* 2x2 windows of n_rows row pairs: y [n_rows][w/2], x [2 n_rows][w]; at (or NULL) gets the
      * winner's place in x. */
     void (*max_pool_2)(const float *x, size_t n_rows, size_t w, float *y, uint32_t *at);
+
+    /* relu, then 2x2 windows; x with slack. at (or NULL) gets the winner's place in its plane;
+     * where y is 0, nothing is said about which of the four that is. */
+    void (*relu_pool_2)(const struct dml_kernel_pool *p, const float *x, float *y, uint32_t *at);
 
     void (*relu)(const float *x, float *y, size_t n);
     void (*relu_back)(const float *y, const float *dy, float *dx, size_t n);

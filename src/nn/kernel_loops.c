@@ -38,7 +38,7 @@
 #define SEGMENTS 6
 
 #ifndef DML_KERNEL_TABLE
-#define DML_KERNEL_TABLE dml_kernel_base
+#define DML_KERNEL_TABLE    dml_kernel_base
 #define DML_KERNEL_CHANNELS dml_kernel_channels_base
 #endif
 
@@ -47,6 +47,34 @@ _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slac
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int bits __attribute__((vector_size(4 * LANES)));
 typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+/* Every second lane of two vectors, from the first or the second on. */
+#if LANES == 16
+#define EVERY_SECOND(a, b, from)                                                                   \
+    __builtin_shufflevector(a, b, from, from + 2, from + 4, from + 6, from + 8, from + 10,         \
+                            from + 12, from + 14, from + 16, from + 18, from + 20, from + 22,      \
+                            from + 24, from + 26, from + 28, from + 30)
+#define COUNT_BY_TWO                                                                               \
+    {                                                                                              \
+        0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30                                  \
+    }
+#elif LANES == 8
+#define EVERY_SECOND(a, b, from)                                                                   \
+    __builtin_shufflevector(a, b, from, from + 2, from + 4, from + 6, from + 8, from + 10,         \
+                            from + 12, from + 14)
+#define COUNT_BY_TWO                                                                               \
+    {                                                                                              \
+        0, 2, 4, 6, 8, 10, 12, 14                                                                  \
+    }
+#else
+#define EVERY_SECOND(a, b, from) __builtin_shufflevector(a, b, from, from + 2, from + 4, from + 6)
+#define COUNT_BY_TWO                                                                               \
+    {                                                                                              \
+        0, 2, 4, 6                                                                                 \
+    }
+#endif
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -264,6 +292,53 @@ static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict 
     }
 }
 
+INLINE vec choose(bits m, vec a, vec b)
+{
+    return (vec)((m & (bits)a) | (~m & (bits)b));
+}
+
+/* LANES windows between rows a and b, whose place in the plane is `first`. */
+INLINE vec pool_windows(const float *a, const float *b, int first, int x_row, bits *ret_at)
+{
+    const bits by_two = COUNT_BY_TWO;
+    vec a_low = load(a), a_high = load(a + LANES), b_low = load(b), b_high = load(b + LANES);
+    vec a0 = EVERY_SECOND(a_low, a_high, 0), a1 = EVERY_SECOND(a_low, a_high, 1);
+    vec b0 = EVERY_SECOND(b_low, b_high, 0), b1 = EVERY_SECOND(b_low, b_high, 1);
+    bits a_right = a1 > a0, b_right = b1 > b0; /* -1 where true */
+    vec up = choose(a_right, a1, a0), down = choose(b_right, b1, b0);
+    bits lower = down > up;
+    vec top = choose(lower, down, up);
+    bits at_up = by_two + first - a_right, at_down = by_two + first + x_row - b_right;
+    *ret_at = (lower & at_down) | (~lower & at_up);
+    return (vec)((bits)top & ~(top < splat(0.0f)));
+}
+
+static void relu_pool_2(const struct dml_kernel_pool *p, const float *x, float *y, uint32_t *at)
+{
+    const float *end = y + p->n * p->h * p->w;
+    for (size_t i = 0; i < p->n * p->h; i++, y += p->w) {
+        size_t first = 2 * (i % p->h) * p->x_row;
+        const float *a = x + i / p->h * p->x_plane + first, *b = a + p->x_row;
+        for (size_t j = 0; j < p->w; j += LANES) {
+            bits won;
+            vec top = pool_windows(a + 2 * j, b + 2 * j, (int)(first + 2 * j), (int)p->x_row, &won);
+            if (y + j + LANES <= end) { /* what is too much is overwritten by the next row */
+                store(y + j, top);
+                if (at)
+                    *(bits_anywhere *)(void *)(at + j) = won;
+                continue;
+            }
+            for (size_t k = 0; j + k < p->w; k++) {
+                y[j + k] = top[k];
+                if (at)
+                    at[j + k] = (uint32_t)won[k];
+            }
+        }
+        if (at)
+            at += p->w;
+    }
+}
+
 /* Vectors by hand: in place the compiler would find that the arrays overlap and go one by one.
  * Not a number goes through, so that a run that diverged says so. */
 static void relu(const float *x, float *y, size_t n)
@@ -332,6 +407,7 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .patch_dw = patch_dw,
     .patch_dx = patch_dx,
     .max_pool_2 = max_pool_2,
+    .relu_pool_2 = relu_pool_2,
     .relu = relu,
     .relu_back = relu_back,
     .sgd = sgd,

@@ -80,6 +80,7 @@ struct dml_layer {
     uint64_t macs;      /* multiply-adds of forward per sample */
 
     /* Set by the model. */
+    unsigned i_layer;           /* of a step: the place in the list of layers of its first one */
     size_t params_at, state_at; /* places in the flat block's two parts */
     bool in_place;              /* y is the output of `from` */
     bool learns;                /* it or a layer before it has parameters */
@@ -139,7 +140,7 @@ struct dml_layer_type {
 extern const struct dml_layer_type dml_conv, dml_linear, dml_relu, dml_relu6, dml_leaky_relu,
     dml_gelu, dml_tanh, dml_sigmoid, dml_max_pool, dml_avg_pool, dml_global_avg_pool, dml_flatten,
     dml_dropout, dml_batch_norm, dml_layer_norm, dml_embedding, dml_position, dml_attention;
-extern const struct dml_layer_type dml_add, dml_reorder; /* internal */
+extern const struct dml_layer_type dml_add, dml_reorder, dml_conv_pool; /* internal */
 
 /* For layers that do not care. */
 enum dml_layer_order dml_layer_any_order(const struct dml_layer *l);

@@ -19,6 +19,7 @@ struct dml_model *dml_model_free(struct dml_model *m)
     free(m->name);
     free(m->text);
     free(m->layers);
+    free(m->steps);
     free(m);
     return NULL;
 }

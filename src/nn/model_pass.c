@@ -30,8 +30,8 @@ static size_t part(size_t floats)
 static size_t lay_out(const struct dml_model *m, size_t batch, struct place *places)
 {
     size_t at = 0;
-    for (size_t i = 0; i < m->n_layers; i++) {
-        const struct dml_layer *l = &m->layers[i];
+    for (size_t i = 0; i < m->n_steps; i++) {
+        const struct dml_layer *l = &m->steps[i];
         size_t y = l->in_place ? 0 : part(batch * dml_layer_size(l->out));
         size_t saved = part(batch * l->n_saved);
         if (places)
@@ -65,11 +65,11 @@ const double *dml_model_meet(struct dml_model_meeting *meeting)
 static struct dml_layer_pass pass_of(const struct dml_model *m, const float *vec, size_t batch,
                                      size_t i, const struct dml_model_training *training)
 {
-    const struct dml_layer *l = &m->layers[i];
+    const struct dml_layer *l = &m->steps[i];
     return (struct dml_layer_pass){
         .batch = batch,
         .training = training,
-        .i_layer = (unsigned)i,
+        .i_layer = m->steps[i].i_layer,
         .params = dml_layer_n_params(l) ? vec + l->params_at : NULL,
         .state = l->n_state ? vec + m->n_params + l->state_at : NULL,
     };
@@ -87,8 +87,8 @@ void dml_model_forward(const struct dml_model *m, const float *vec, float *io_st
     float *scratch = buffers + (size_t)(training ? m->n_dx_buffers : m->n_y_buffers) * turn;
     const float *outputs[1 + DML_MODEL_LAYERS_MAX], **output = outputs + 1;
     outputs[0] = x;
-    for (size_t i = 0; i < m->n_layers; i++) {
-        const struct dml_layer *l = &m->layers[i];
+    for (size_t i = 0; i < m->n_steps; i++) {
+        const struct dml_layer *l = &m->steps[i];
         struct dml_layer_pass p = pass_of(m, vec, batch, i, training);
         p.scratch = scratch;
         p.x = output[l->from];
@@ -105,7 +105,7 @@ void dml_model_forward(const struct dml_model *m, const float *vec, float *io_st
         if (batch > 0 || l->type->meets)
             l->type->forward(l, &p);
     }
-    memcpy(y, output[m->n_layers - 1], batch * dml_model_n_outputs(m) * sizeof(float));
+    memcpy(y, output[m->n_steps - 1], batch * dml_model_n_outputs(m) * sizeof(float));
 }
 
 /* One pass backward: what all its layers share. */
@@ -123,7 +123,7 @@ static float *buffer(const struct backward *b, int i)
 /* Whether somebody wants the gradient of what layer i gives. */
 static bool is_wanted(const struct backward *b, int i)
 {
-    return b->dx || (i >= 0 && b->m->layers[i].learns);
+    return b->dx || (i >= 0 && b->m->steps[i].learns);
 }
 
 static void back_sum(const struct backward *b, const struct dml_layer *l)
@@ -146,8 +146,8 @@ void dml_model_backward(const struct dml_model *m, const float *vec, const float
                          .dy = dy,
                          .buffers = workspace + lay_out(m, batch, places),
                          .dx = dx};
-    for (size_t i = m->n_layers; i-- > 0;) {
-        const struct dml_layer *l = &m->layers[i];
+    for (size_t i = m->n_steps; i-- > 0;) {
+        const struct dml_layer *l = &m->steps[i];
         if (!is_wanted(&b, (int)i) || (batch == 0 && !l->type->meets))
             continue;
         if (l->also != DML_LAYER_NONE) {

@@ -39,14 +39,14 @@ static void plan_inference(struct dml_model *m)
 {
     struct pool pool = {.first = 0};
     unsigned left[DML_MODEL_LAYERS_MAX];
-    for (size_t i = 0; i < m->n_layers; i++) {
-        struct dml_layer *l = &m->layers[i];
+    for (size_t i = 0; i < m->n_steps; i++) {
+        struct dml_layer *l = &m->steps[i];
         const int sources[2] = {l->from, l->also};
         left[i] = l->n_readers;
-        l->y_buffer = l->in_place ? m->layers[l->from].y_buffer : take(&pool);
+        l->y_buffer = l->in_place ? m->steps[l->from].y_buffer : take(&pool);
         for (size_t k = 0; k < 2; k++)
             if (sources[k] >= 0 && --left[sources[k]] == 0 && !(k == 0 && l->in_place))
-                pool.owners[m->layers[sources[k]].y_buffer] = 0;
+                pool.owners[m->steps[sources[k]].y_buffer] = 0;
     }
     m->n_y_buffers = pool.n;
 }
@@ -73,11 +73,11 @@ static void plan_backward(struct dml_model *m)
 {
     struct pool pool = {.first = 1, .owners = {1}}; /* 0 is the caller's dy */
     int grads[1 + DML_MODEL_LAYERS_MAX], *grad = grads + 1;
-    for (size_t i = 0; i <= m->n_layers; i++)
+    for (size_t i = 0; i <= m->n_steps; i++)
         grads[i] = NOWHERE;
-    grad[m->n_layers - 1] = 0;
-    for (size_t i = m->n_layers; i-- > 0;) {
-        struct dml_layer *l = &m->layers[i];
+    grad[m->n_steps - 1] = 0;
+    for (size_t i = m->n_steps; i-- > 0;) {
+        struct dml_layer *l = &m->steps[i];
         int dy = grad[i];
         assert(dy != NOWHERE);
         l->dy_buffer = dy;
@@ -103,26 +103,19 @@ static void plan_backward(struct dml_model *m)
 static void plan_places(struct dml_model *m)
 {
     bool kept[DML_MODEL_LAYERS_MAX]; /* a backward pass reads the layer's output */
-    for (size_t i = 0; i < m->n_layers; i++) {
-        const struct dml_layer *l = &m->layers[i];
-        if (l->from >= 0)
-            m->layers[l->from].n_readers++;
-        if (l->also >= 0)
-            m->layers[l->also].n_readers++;
-    }
-    for (size_t i = 0; i < m->n_layers; i++) {
-        struct dml_layer *l = &m->layers[i];
-        bool free_to = l->from >= 0 && m->layers[l->from].n_readers == 1;
+    for (size_t i = 0; i < m->n_steps; i++) {
+        struct dml_layer *l = &m->steps[i];
+        bool free_to = l->from >= 0 && m->steps[l->from].n_readers == 1;
         l->in_place = free_to && l->type->may_work_in_place && (l->type->is_copy || !kept[l->from]);
         kept[i] = l->type->needs_y || (l->in_place && l->type->is_copy && kept[l->from]);
-        l->learns = dml_layer_n_params(l) || (l->from >= 0 && m->layers[l->from].learns) ||
-                    (l->also >= 0 && m->layers[l->also].learns);
+        l->learns = dml_layer_n_params(l) || (l->from >= 0 && m->steps[l->from].learns) ||
+                    (l->also >= 0 && m->steps[l->also].learns);
     }
 }
 
 static int check_loss(const struct dml_model *m, const char *file, struct dml_err *err)
 {
-    const struct dml_layer *last = &m->layers[m->n_layers - 1];
+    const struct dml_layer *last = &m->steps[m->n_steps - 1];
     size_t n_outputs = dml_layer_size(last->out);
     if (m->loss == DML_LOSS_MSE && n_outputs != 1)
         return dml_err_at(err, -EINVAL, file, last->line,
@@ -143,24 +136,36 @@ static int check_loss(const struct dml_model *m, const char *file, struct dml_er
     return 0;
 }
 
-int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)
+/* Places in the flat block. */
+static int plan_params(struct dml_model *m, const char *file, struct dml_err *err)
 {
-    plan_places(m);
-    uint64_t n_params = 0, n_state = 0, floats = dml_layer_size(m->input), scratch = 0;
-    m->widest = dml_layer_size(m->input);
+    uint64_t n_params = 0, n_state = 0;
     for (size_t i = 0; i < m->n_layers; i++) {
         struct dml_layer *l = &m->layers[i];
-        uint64_t size = (uint64_t)l->out.c * l->out.h * l->out.w;
         l->params_at = (size_t)n_params;
         l->state_at = (size_t)n_state;
         n_params += dml_layer_n_params(l);
         n_state += l->n_state;
-        floats += (l->in_place ? 0 : size) + l->n_saved + l->n_kept;
-        scratch = l->n_scratch > scratch ? l->n_scratch : scratch;
         m->macs += l->macs;
         if (n_params + n_state > DML_MODEL_PARAMS_MAX)
             return dml_err_at(err, -EINVAL, file, l->line, "%s: more than %u parameters up to here",
                               l->words, DML_MODEL_PARAMS_MAX);
+    }
+    m->n_params = (size_t)n_params;
+    m->n_state = (size_t)n_state;
+    return 0;
+}
+
+/* Sizes of the workspace. */
+static int plan_sizes(struct dml_model *m, const char *file, struct dml_err *err)
+{
+    uint64_t floats = dml_layer_size(m->input), scratch = 0;
+    m->widest = dml_layer_size(m->input);
+    for (size_t i = 0; i < m->n_steps; i++) {
+        const struct dml_layer *l = &m->steps[i];
+        uint64_t size = (uint64_t)l->out.c * l->out.h * l->out.w;
+        floats += (l->in_place ? 0 : size) + l->n_saved + l->n_kept;
+        scratch = l->n_scratch > scratch ? l->n_scratch : scratch;
         if (size > DML_MODEL_FLOATS_MAX || floats > DML_MODEL_FLOATS_MAX ||
             scratch > DML_MODEL_FLOATS_MAX)
             return dml_err_at(err, -EINVAL, file, l->line,
@@ -169,9 +174,21 @@ int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)
         if (l->type->meets && 1 + 2 * (size_t)l->in.c > m->meeting_room)
             m->meeting_room = 1 + 2 * (size_t)l->in.c;
     }
-    m->n_params = (size_t)n_params;
-    m->n_state = (size_t)n_state;
     m->scratch = (size_t)scratch;
+    return 0;
+}
+
+int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)
+{
+    int r = plan_params(m, file, err);
+    if (r >= 0)
+        r = dml_model_make_steps(m);
+    if (r < 0)
+        return r;
+    plan_places(m);
+    r = plan_sizes(m, file, err);
+    if (r < 0)
+        return r;
     plan_inference(m);
     plan_backward(m);
     return check_loss(m, file, err);

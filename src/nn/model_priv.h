@@ -21,8 +21,10 @@ struct dml_model {
     enum dml_model_loss loss;
     double smoothing; /* of the labels of cross-entropy */
     enum dml_model_init_kind init;
-    struct dml_layer *layers; /* [n_layers] */
+    struct dml_layer *layers; /* [n_layers] as the file lists them */
     size_t n_layers;
+    struct dml_layer *steps; /* [n_steps] as they are computed; see model_steps.c */
+    size_t n_steps;
     size_t n_params; /* P */
     size_t n_state;  /* Q */
     size_t scratch;  /* floats, the largest of the layers */
@@ -33,5 +35,8 @@ struct dml_model {
     uint64_t macs;
 };
 
-/* Places in the flat block, buffers that may be shared, totals against the limits. */
+/* Fills steps, whose params_at and state_at are those of the layers. Returns 0 or -ENOMEM. */
+int dml_model_make_steps(struct dml_model *m);
+
+/* Steps, places in the flat block, buffers that may be shared, totals against the limits. */
 int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err);

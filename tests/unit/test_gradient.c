@@ -31,6 +31,14 @@ static const char *const cases[] = {
     "input 5 9 6\nconv 3 kernel 4 stride 2\n",
     "input 5 9 6\nconv 3 kernel 4 stride 3 padding 2\n",
     "input 3 12 12\nconv 8 kernel 5\nrelu\nmax-pool 2\nconv 5 kernel 3 method direct\nrelu\n",
+    "input 2 9 10\nconv 5 kernel 3 padding 1 method direct\nrelu\nmax-pool 2\ntanh\n",
+    "input 1 4 36\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2\nlinear 2\n",
+    "input 2 10 8\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2\nconv 17 kernel 2 method "
+    "direct\nrelu\nmax-pool 2\n",
+    "input 2 8 8\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2 stride 1\n",
+    "input 2 6 6\nconv 2 kernel 3 padding 1 method direct\nrelu\nresidual\nmax-pool "
+    "2\nshortcut\nconv "
+    "2 kernel 1 stride 2\nend\n",
     "input 4 2 40\nconv 2 kernel 2 method direct\n",
     "input 17 6 6\nconv 9 kernel 2 method direct\nrelu\n",
     "input 7\nlinear 5\n",
@@ -201,8 +209,8 @@ static void check(const char *lines)
     dml_model_forward(s.m, vec, state, x, s.batch, &training, space, y);
     float *mask = NULL; /* what the layer drew: kept beside its activations */
     size_t at = 0;
-    for (size_t i = 0; i < s.m->n_layers; i++) {
-        const struct dml_layer *l = &s.m->layers[i];
+    for (size_t i = 0; i < s.m->n_steps; i++) {
+        const struct dml_layer *l = &s.m->steps[i];
         if (!l->in_place)
             at += (s.batch * dml_layer_size(l->out) + 15) / 16 * 16;
         if (!strcmp(l->type->name, "dropout"))

@@ -163,6 +163,36 @@ static void test_pool(const struct dml_kernel *k)
     tap_ok(same, "%s: max_pool_2 finds the first of the largest", k->name);
 }
 
+static void test_relu_pool(const struct dml_kernel *k)
+{
+    bool same = true;
+    for (size_t w = 1; w <= 40; w++) {
+        const struct dml_kernel_pool p = {
+            .n = 3, .h = 2, .w = w, .x_row = 2 * w + 3, .x_plane = 4 * (2 * w + 3) + 5};
+        size_t n = p.n * p.h * p.w;
+        float *x = numbers(p.n * p.x_plane + DML_KERNEL_SLACK, (uint32_t)w);
+        float *y = numbers(n, 1), *plain = numbers(n, 1);
+        uint32_t *at = dml_mem_array(n, sizeof(uint32_t));
+        x[0] = x[1] = x[p.x_row] = x[p.x_row + 1] = 9.0f; /* of equals the first wins */
+        k->relu_pool_2(&p, x, y, at);
+        k->relu_pool_2(&p, x, plain, NULL);
+        for (size_t i = 0; i < n; i++) {
+            const float *plane = x + i / (p.h * w) * p.x_plane;
+            size_t corner = i / w % p.h * 2 * p.x_row + i % w * 2, best = corner;
+            const size_t others[] = {corner + 1, corner + p.x_row, corner + p.x_row + 1};
+            for (size_t j = 0; j < 3; j++)
+                best = plane[others[j]] > plane[best] ? others[j] : best;
+            float want = plane[best] > 0.0f ? plane[best] : 0.0f;
+            same = same && at[i] == best && y[i] == want && plain[i] == want;
+        }
+        free(x);
+        free(y);
+        free(plain);
+        free(at);
+    }
+    tap_ok(same, "%s: relu_pool_2 finds the first of the largest", k->name);
+}
+
 static void test_pointwise(const struct dml_kernel *k)
 {
     enum { N = 37 };
@@ -232,6 +262,7 @@ int main(void)
         test_shifted(k);
         test_patch(k);
         test_pool(k);
+        test_relu_pool(k);
         test_pointwise(k);
     }
     return tap_done();
