@@ -95,9 +95,10 @@ INLINE void store(float *p, vec v)
     *(vec_anywhere *)(void *)p = v;
 }
 
+/* f - 0 is f. 0 + f would be an addition each time, since -0 + 0 is 0. */
 INLINE vec splat(float f)
 {
-    return (vec){0} + f;
+    return f - (vec){0};
 }
 
 /* ---- shifted product ---------------------------------------------------------------------- */
