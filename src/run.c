@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/err.h"
+#include "conf/parallel.h"
 #include "nn/checkpoint.h"
 #include "paradigm/message.h"
 #include "paradigm/plan.h"
@@ -120,7 +121,7 @@ static void describe_run(struct dml_event_run *event, const struct dml_task *tas
     event->nodes = (unsigned)tc->testcase.nodes;
     event->cores = tc->testcase.cores;
     event->paradigm = paradigm->name;
-    event->strategy = paradigm->takes_strategy ? tc->strategy : "";
+    event->strategy = tc->strategy;
     event->model = dml_model_name(task->model);
     event->dataset = tc->data.dataset;
     event->n_params = dml_model_n_params(task->model);
@@ -134,7 +135,7 @@ static int lead(struct dml_run_env *env, struct dml_run_args *args, struct dml_t
 {
     const struct dml_testcase *tc = args->tc;
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
-    if (paradigm->takes_strategy && !tc->plugin)
+    if (dml_parallel_takes_strategy(tc->parallel.paradigm) && !tc->plugin)
         return dml_err_set(err, -EINVAL, "strategy %s is not loaded", tc->strategy);
     int r = load_data(env, task->data, err);
     if (r < 0)

@@ -127,6 +127,10 @@ static int set_field(const struct dml_opt *opt, void *target, const char *value,
         return 0;
     case DML_OPT_UINT:
         ret->needed = "a whole number";
+        if (opt->choices && !strcmp(value, opt->choices)) {
+            *(uint64_t *)at = UINT64_MAX;
+            return 0;
+        }
         if (!dml_text_to_uint(value, &u) || !in_range(opt, (double)u))
             return -EINVAL;
         *(uint64_t *)at = u;

@@ -40,7 +40,8 @@ struct dml_opt {
                             max < min: no upper limit */
     const char *dflt;    /* text as a user would write it */
     const char *unit;    /* "" or NULL when none */
-    const char *choices; /* CHOICE: "adam sgd": words separated by one space */
+    const char *choices; /* CHOICE: "adam sgd": words separated by one space; UINT: NULL, or the one
+                            word that stands for UINT64_MAX, whatever the range: "unbounded" */
     const char *help;    /* one sentence */
     unsigned flags;
 };

@@ -89,6 +89,10 @@ const char *dml_opt_unit_range(const struct dml_opt *opt, char *buf, size_t buf_
     else
         (void)snprintf(buf, buf_len, "%s to %s%s%s", min, end_text(opt, opt->max, max), gap,
                        unit ? unit : "");
+    if (opt->type == DML_OPT_UINT && opt->choices) {
+        size_t used = strlen(buf);
+        (void)snprintf(buf + used, buf_len - used, ", or %s", opt->choices);
+    }
     return buf;
 }
 
@@ -115,7 +119,10 @@ int dml_opt_print_value(const struct dml_opt *opt, const void *target, FILE *f)
         text = *(const bool *)at ? "yes" : "no";
         break;
     case DML_OPT_UINT:
-        (void)snprintf(buf, sizeof(buf), "%" PRIu64, *(const uint64_t *)at);
+        if (opt->choices && *(const uint64_t *)at == UINT64_MAX)
+            text = opt->choices;
+        else
+            (void)snprintf(buf, sizeof(buf), "%" PRIu64, *(const uint64_t *)at);
         break;
     case DML_OPT_REAL:
         (void)dml_text_real(*(const double *)at, buf);

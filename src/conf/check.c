@@ -11,7 +11,7 @@
 #include "base/err.h"
 #include "base/ini.h"
 #include "base/text.h"
-#include "conf/sections.h"
+#include "conf/parallel.h"
 
 /* The kernel enforces a share of a core as a quota of each 100 ms. Below a twentieth a worker gets
  * slices under 5 ms, and the times measured would be the scheduler's. */
@@ -100,7 +100,7 @@ int dml_check_case(const struct dml_testcase *tc, const struct dml_ini *ini, con
         return dml_err_at(err, -EINVAL, at.file, at.line,
                           "no model: say in [model] name = which; dmlctl models lists them");
     }
-    if (!dml_sections_takes_strategy(tc) && c->nodes > 1)
+    if (tc->parallel.paradigm == DML_PARADIGM_STANDALONE && c->nodes > 1)
         return dml_err_at(err, -EINVAL, nodes.file, nodes.line,
                           "paradigm = standalone is one worker alone, not nodes = %llu; it needs a "
                           "file of its own",
@@ -115,7 +115,8 @@ int dml_check_case(const struct dml_testcase *tc, const struct dml_ini *ini, con
                           (unsigned long long)tc->cluster.min_workers,
                           (unsigned long long)c->nodes);
     }
-    return check_data(tc, find(ini, file, "data", "dataset"), err);
+    r = dml_parallel_check_case(tc, ini, file, err);
+    return r < 0 ? r : check_data(tc, find(ini, file, "data", "dataset"), err);
 }
 
 int dml_check_labels(const struct dml_testcases *t, const char *file, struct dml_err *err)

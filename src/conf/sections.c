@@ -11,6 +11,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "conf/parallel.h"
 #include "rpc/comm.h"
 
 #define CASE(key, type_, field, ...)                                                               \
@@ -44,14 +45,6 @@ static const struct dml_opt model_opts[] = {
     {0},
 };
 
-static const struct dml_opt parallel_opts[] = {
-    {"parallel", "paradigm", DML_OPT_CHOICE, offsetof(struct dml_parallel_options, paradigm),
-     .dflt = "federated", .choices = "standalone federated",
-     .help =
-         "standalone: one worker alone, the baseline; federated: all train, the master averages"},
-    {0},
-};
-
 static const struct dml_opt strategy_opts[] = {
     {"strategy", "name", DML_OPT_TEXT, offsetof(struct dml_testcase, strategy), .dflt = "fedavg",
      .max = 63, .help = "How the master aggregates (dmlctl strategies); other keys are its own"},
@@ -67,6 +60,10 @@ static const struct dml_opt cluster_opts[] = {
             .help = "A round ends then with whoever has answered; 0: never"),
     CLUSTER("quorum", DML_OPT_REAL, quorum, .min = 0, .max = 1, .dflt = "0.5",
             .help = "Share of the nodes that must have answered, else the run fails"),
+    CLUSTER("on-loss", DML_OPT_CHOICE, on_loss, .dflt = "continue", .choices = "continue wait",
+            .help = "Without a lost node: go on with the others, or wait until it is back"),
+    CLUSTER("step-deadline", DML_OPT_DURATION, step_deadline_us, .min = 0.1, .max = 1e6,
+            .dflt = "60 s", .help = "A node that keeps the others waiting so long is left out"),
     {0},
 };
 
@@ -75,7 +72,7 @@ const struct dml_section dml_sections[] = {
     {dml_data_opts, offsetof(struct dml_testcase, data)},
     {model_opts, offsetof(struct dml_testcase, model)},
     {dml_train_opts, offsetof(struct dml_testcase, train)},
-    {parallel_opts, offsetof(struct dml_testcase, parallel)},
+    {dml_parallel_opts, offsetof(struct dml_testcase, parallel)},
     {strategy_opts, 0},
     {cluster_opts, offsetof(struct dml_testcase, cluster)},
     {0},
@@ -102,9 +99,4 @@ int dml_sections_set(struct dml_testcase *tc, const struct dml_opt *row, const c
         s++;
     assert(s->opts);
     return dml_opt_set(row, (char *)tc + s->offset, value, file, line, err);
-}
-
-bool dml_sections_takes_strategy(const struct dml_testcase *tc)
-{
-    return tc->parallel.paradigm != DML_PARADIGM_STANDALONE;
 }

@@ -23,6 +23,3 @@ void dml_sections_tables(const struct dml_opt *plugin,
 /* Sets the field that `row` of dml_sections describes. Errors as dml_opt_set(). */
 int dml_sections_set(struct dml_testcase *tc, const struct dml_opt *row, const char *value,
                      const char *file, unsigned line, struct dml_err *err);
-
-/* False for a paradigm in which nothing is aggregated at the master. */
-bool dml_sections_takes_strategy(const struct dml_testcase *tc);

@@ -19,6 +19,7 @@
 #include "conf/check.h"
 #include "conf/expand.h"
 #include "conf/known.h"
+#include "conf/parallel.h"
 #include "conf/sections.h"
 
 struct reading {
@@ -181,7 +182,7 @@ static int name_from_file(struct dml_testcase *tc, const char *file)
 static int fill_strategy(struct dml_testcase *tc, const struct reading *rd, size_t i_case,
                          struct dml_err *err)
 {
-    if (!dml_sections_takes_strategy(tc)) {
+    if (!dml_parallel_takes_strategy(tc->parallel.paradigm)) {
         tc->strategy[0] = '\0';
         return 0;
     }
@@ -261,23 +262,21 @@ static int fill_case(struct dml_testcase *tc, const struct reading *rd, size_t i
     return r < 0 ? r : fill_label(tc, &rd->expand, i_case);
 }
 
-/* A list in [strategy] repeats a case that takes no strategy: true for all but the first of them.
- */
+/* A list that means nothing to the case's paradigm repeats the case: true for all but the first. */
 static bool is_repeated(const struct dml_testcase *tc, const struct dml_expand *x, size_t i_case)
 {
-    if (dml_sections_takes_strategy(tc))
-        return false;
-    for (size_t i = 0; i < x->n_items; i++)
-        if (!strcmp(x->items[i].entry->section, "strategy") &&
-            dml_expand_index(&x->items[i], i_case) > 0)
+    for (size_t i = 0; i < x->n_items; i++) {
+        const struct dml_ini_entry *e = x->items[i].entry;
+        if (dml_expand_index(&x->items[i], i_case) > 0 &&
+            !dml_parallel_uses(tc->parallel.paradigm, e->section, e->key))
             return true;
+    }
     return false;
 }
 
 static int fill_cases(struct dml_testcases *t, const struct reading *rd, struct dml_err *err)
 {
-    const struct dml_ini_entry *in_strategy = NULL;
-    bool taken = !rd->plugin_dir;
+    unsigned paradigms = 0; /* bit k: kind k occurs */
     t->cases = calloc(rd->expand.n_cases, sizeof(*t->cases));
     if (!t->cases)
         return -ENOMEM;
@@ -286,21 +285,15 @@ static int fill_cases(struct dml_testcases *t, const struct reading *rd, struct 
         int r = fill_case(tc, rd, i, err);
         if (r < 0)
             return r;
-        taken |= dml_sections_takes_strategy(tc);
+        paradigms |= 1u << tc->parallel.paradigm;
         if (is_repeated(tc, &rd->expand, i)) {
             done_case(tc);
             *tc = (struct dml_testcase){0};
             t->n_cases--;
         }
     }
-    for (size_t i = 0; i < rd->ini->n_entries && !in_strategy; i++)
-        if (!strcmp(rd->ini->entries[i].section, "strategy"))
-            in_strategy = &rd->ini->entries[i];
-    if (!taken && in_strategy)
-        return dml_err_at(err, -EINVAL, in_strategy->file, in_strategy->line,
-                          "paradigm = standalone aggregates nothing, so [strategy] has no effect: "
-                          "remove one of the two");
-    return dml_check_labels(t, rd->file, err);
+    int r = dml_parallel_check_keys(paradigms, rd->ini, err);
+    return r < 0 ? r : dml_check_labels(t, rd->file, err);
 }
 
 static int read_cases(const struct dml_ini *ini, const char *file, const char *plugin_dir,

@@ -8,6 +8,7 @@
  */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,12 +35,37 @@ struct dml_model_options {
     char *name; /* shipped model or path */
 };
 
-enum dml_paradigm_kind { DML_PARADIGM_STANDALONE, DML_PARADIGM_FEDERATED };
+enum dml_paradigm_kind {
+    DML_PARADIGM_STANDALONE,
+    DML_PARADIGM_FEDERATED,
+    DML_PARADIGM_ALLREDUCE,
+    DML_PARADIGM_SERVER,
+    DML_PARADIGM_PIPELINE,
+    DML_PARADIGM_RING,
+    DML_PARADIGM_HYBRID,
+    DML_PARADIGM_MAX_
+};
+
+#define DML_STALENESS_UNBOUNDED UINT64_MAX
 
 /* Section [parallel]. */
 struct dml_parallel_options {
-    int paradigm; /* enum dml_paradigm_kind */
+    int paradigm;          /* enum dml_paradigm_kind */
+    uint64_t accumulate;   /* allreduce: minibatches of one exchange */
+    uint64_t bucket;       /* allreduce: bytes of gradient that travel together */
+    uint64_t staleness;    /* server: steps ahead of the slowest; DML_STALENESS_UNBOUNDED */
+    double significance;   /* server: share of its value; 0: everything is sent */
+    uint64_t replicas;     /* hybrid; see dml_parallel_replicas() */
+    uint64_t stages;       /* 0: as many as there are; see dml_parallel_stages() */
+    uint64_t chunks;       /* ring: runs of layers on each node */
+    uint64_t micro_batches;
+    char *cut;             /* layers that begin stages 2 …; "": by cost */
+    bool overlap;
+    uint64_t checkpoint_steps; /* between two agreed states; 0: a round */
 };
+
+/* What a run does that has lost a node. */
+enum dml_on_loss { DML_ON_LOSS_CONTINUE, DML_ON_LOSS_WAIT };
 
 /* Section [cluster]. */
 struct dml_cluster_options {
@@ -47,6 +73,8 @@ struct dml_cluster_options {
     uint64_t wait_us;           /* how long to wait for them before giving up; 0 = for ever */
     uint64_t round_deadline_us; /* a round ends then with whoever has answered */
     double quorum;              /* share of the nodes that must have answered, else the run fails */
+    int on_loss;                /* enum dml_on_loss */
+    uint64_t step_deadline_us;  /* a node that keeps the others waiting so long is left out */
 };
 
 struct dml_testcase {

@@ -42,16 +42,21 @@ static int plan_row(const struct dml_testcase *tc, const char *const *model_dirs
 {
     _cleanup_(dml_model_freep) struct dml_model *model = NULL;
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
+    struct dml_plan plan;
     int r = dml_model_load(tc->model.name, model_dirs, &model, err);
+    if (r < 0)
+        return r;
+    r = dml_plan_make(tc, model, 0, &plan, err);
     if (r < 0)
         return r;
     *ret = (struct row){
         .tc = tc,
         .paradigm = paradigm->name,
-        .strategy = paradigm->takes_strategy ? tc->strategy : "",
+        .strategy = tc->strategy,
+        .plan = plan,
         .n_params = dml_model_n_params(model),
     };
-    return dml_plan_make(tc, model, 0, &ret->plan, err);
+    return 0;
 }
 
 static void add_row(struct dml_table *t, const struct row *row)

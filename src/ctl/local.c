@@ -92,7 +92,7 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
         return -ECANCELED;
     args.event.run_id = ++l->run_id;
     args.event.paradigm = paradigm->name;
-    args.event.strategy = paradigm->takes_strategy ? tc->strategy : "";
+    args.event.strategy = tc->strategy;
     args.event.model = tc->model.name;
     args.event.dataset = tc->data.dataset;
     args.event.n_rounds = tc->train.rounds;

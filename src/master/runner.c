@@ -277,7 +277,7 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
     event.run_id = ++r->run_id;
     pthread_mutex_unlock(&r->seats_lock);
     event.paradigm = paradigm->name;
-    event.strategy = paradigm->takes_strategy ? tc->strategy : "";
+    event.strategy = tc->strategy;
     event.model = tc->model.name;
     event.dataset = tc->data.dataset;
     event.n_rounds = tc->train.rounds;

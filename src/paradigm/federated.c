@@ -339,7 +339,6 @@ static int federated_worker(struct dml_task *task, struct dml_err *err)
 const struct dml_paradigm dml_paradigm_federated = {
     .name = "federated",
     .summary = "workers train on their own shards; the master aggregates parameters each round",
-    .takes_strategy = true,
     .master = federated_master,
     .worker = federated_worker,
 };

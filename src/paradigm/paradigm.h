@@ -45,12 +45,11 @@ struct dml_task {
 
 struct dml_paradigm {
     const char *name, *summary;
-    bool takes_strategy;
     int (*master)(struct dml_task *task, struct dml_err *err);
     int (*worker)(struct dml_task *task, struct dml_err *err);
 };
 
-/* By enum dml_paradigm_kind. */
+/* By enum dml_paradigm_kind. NULL: not built in; dml_plan_make() has then refused the case. */
 const struct dml_paradigm *dml_paradigm_get(int kind);
 
 extern const struct dml_paradigm dml_paradigm_standalone;

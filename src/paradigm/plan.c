@@ -8,6 +8,7 @@
 #include <math.h>
 
 #include "base/err.h"
+#include "conf/parallel.h"
 #include "nn/trainer.h"
 #include "paradigm/paradigm.h"
 
@@ -41,7 +42,8 @@ int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, 
 {
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
     if (!paradigm)
-        return dml_err_set(err, -EINVAL, "there is no paradigm number %d", tc->parallel.paradigm);
+        return dml_err_set(err, -EINVAL, "paradigm %s is not built in",
+                           dml_parallel_name(tc->parallel.paradigm));
     if (paradigm == &dml_paradigm_standalone && tc->testcase.nodes != 1)
         return dml_err_set(err, -EINVAL,
                            "paradigm standalone trains on one node, the test case has %llu: write "

@@ -147,7 +147,6 @@ static int standalone_worker(struct dml_task *task, struct dml_err *err)
 const struct dml_paradigm dml_paradigm_standalone = {
     .name = "standalone",
     .summary = "one worker trains alone: the baseline",
-    .takes_strategy = false,
     .master = standalone_master,
     .worker = standalone_worker,
 };

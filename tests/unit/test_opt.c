@@ -11,7 +11,7 @@
 
 struct target {
     bool flag;
-    uint64_t n, big;
+    uint64_t n, big, ahead;
     double rate, any;
     char *text, *needed;
     int kind;
@@ -23,6 +23,8 @@ static const struct dml_opt opts[] = {
     {"one", "rounds", DML_OPT_UINT, offsetof(struct target, n), .min = 1, .max = 1000000,
      .dflt = "10", .unit = "rounds", .help = "How often everybody trains and sends its answer."},
     {"one", "seed", DML_OPT_UINT, offsetof(struct target, big), .dflt = "1", .help = "Seed."},
+    {"one", "ahead", DML_OPT_UINT, offsetof(struct target, ahead), .min = 0, .max = 9, .dflt = "2",
+     .unit = "steps", .choices = "unbounded", .help = "How far."},
     {"one", "learning-rate", DML_OPT_REAL, offsetof(struct target, rate), .min = 0, .max = 10,
      .dflt = "0.01", .help = "Step size."},
     {"two", "any", DML_OPT_REAL, offsetof(struct target, any), .min = -1, .max = -2, .dflt = "0",
@@ -66,7 +68,7 @@ static void test_defaults(struct target *t)
     tap_int((long long)t->wait, 90000000, "duration");
     tap_int((long long)t->size, 64 << 20, "bytes");
     tap_ok(!dml_opt_find(opts, "one", "optimizer"), "find looks at the section");
-    tap_ok(dml_opt_find(opts, "two", "optimizer") == &opts[7], "and finds");
+    tap_ok(dml_opt_find(opts, "two", "optimizer") == &opts[8], "and finds");
     tap_ok(!dml_opt_find(opts, NULL, "optimize"), "a part of a name is no name");
 
     static const struct dml_opt bad[] = {
@@ -102,6 +104,12 @@ static void test_values(struct target *t)
     tap_str(err.file, "f.conf", "the file");
     tap_int(err.line, 7, "and the line are named");
     tap_ok(set(t, "seed", "18446744073709551615") == 0 && t->big == UINT64_MAX, "2^64 - 1");
+
+    tap_ok(set(t, "ahead", "unbounded") == 0 && t->ahead == UINT64_MAX, "a word for a number");
+    tap_ok(set(t, "ahead", "9") == 0 && t->ahead == 9, "or a number");
+    refused(t, "ahead", "10", "must be a whole number, 0 to 9 steps, or unbounded");
+    refused(t, "ahead", "unbound", "0 to 9 steps, or unbounded");
+    refused(t, "rounds", "unbounded", "whole number");
 
     tap_ok(set(t, "learning-rate", "1e-3") == 0 && t->rate == 1e-3, "1e-3");
     tap_ok(set(t, "learning-rate", ".5") == 0 && t->rate == 0.5, ".5");
@@ -209,6 +217,9 @@ static void test_round_trip(struct target *t)
     tap_str(o.text, t->text, "text survives");
     t->wait = 300000000;
     tap_str(round_trip("deadline", t, &o), "deadline = 5 min", "in the largest unit that fits");
+    t->ahead = UINT64_MAX;
+    tap_str(round_trip("ahead", t, &o), "ahead = unbounded", "the word is printed");
+    tap_ok(o.ahead == UINT64_MAX, "and read back");
     t->any = 0.1;
     tap_str(round_trip("any", t, &o), "any = 0.1", "in as few digits as needed");
     dml_opt_done(opts, &o);
@@ -252,9 +263,9 @@ static void test_help(void)
     free(text);
 
     char buf[20];
-    tap_str(dml_opt_choice(&opts[7], 1, buf, sizeof(buf)), "adam", "word 1");
-    tap_str(dml_opt_choice(&opts[7], 3, buf, sizeof(buf)), "", "no word 3");
-    tap_str(dml_opt_choice(&opts[7], -1, buf, sizeof(buf)), "", "no word -1");
+    tap_str(dml_opt_choice(&opts[8], 1, buf, sizeof(buf)), "adam", "word 1");
+    tap_str(dml_opt_choice(&opts[8], 3, buf, sizeof(buf)), "", "no word 3");
+    tap_str(dml_opt_choice(&opts[8], -1, buf, sizeof(buf)), "", "no word -1");
 }
 
 int main(void)

@@ -59,6 +59,10 @@ int main(void)
     tap_int(dml_plan_make(&tc, m, 4, &plan, &err), -EINVAL, "standalone on two nodes");
     tap_has(err.text, "nodes = 1", "is refused in words");
 
+    tc.parallel.paradigm = DML_PARADIGM_MAX_;
+    tap_int(dml_plan_make(&tc, m, 4, &plan, &err), -EINVAL, "a paradigm that is not there");
+    tap_has(err.text, "not built in", "is refused in words");
+
     tc = case_of(2, 2);
     tap_int(dml_plan_make(&tc, m, 4, &plan, &err), 0, "a small plan");
     uint64_t bytes = plan.worker_bytes;

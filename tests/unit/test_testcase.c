@@ -82,6 +82,15 @@ static void test_matrix(void)
            "1 paradigm=standalone strategy=fedavg", "1 paradigm=federated strategy=fedavg",
            "1 paradigm=federated strategy=twokeys");
 
+    /* Nor for each word of a key that it does not know. */
+    LABELS(SMALL "[parallel]\nparadigm = allreduce server\naccumulate = 1 3\nstaleness = 0 unbounded\n",
+           "1 paradigm=allreduce accumulate=1 staleness=0",
+           "1 paradigm=allreduce accumulate=3 staleness=0",
+           "1 paradigm=server accumulate=1 staleness=0",
+           "1 paradigm=server accumulate=1 staleness=unbounded");
+    LABELS(SMALL "[parallel]\nparadigm = federated ring\n[strategy]\nname = fedavg\n"
+                 "[cluster]\non-loss = wait\n", "1 paradigm=federated", "1 paradigm=ring");
+
     _cleanup_(dml_testcases_freep) struct dml_testcases *t =
         parse(SMALL "[testcase]\nnodes = 1:2 3:4.5\nrepeats = 3\n");
     if (!t)
@@ -156,6 +165,16 @@ static void test_print(void)
                "a strategy's own keys");
     round_trip(SMALL "[strategy]\nname = twokeys\nnote =\n", "an empty text");
     round_trip(SMALL "[parallel]\nparadigm = standalone\n", "standalone");
+    round_trip(SMALL "[parallel]\nparadigm = allreduce\naccumulate = 3\nbucket = 64 KiB\n"
+                     "overlap = no\ncheckpoint-steps = 20\n[cluster]\non-loss = wait\n"
+                     "step-deadline = 2 s\n", "allreduce");
+    round_trip(SMALL "[parallel]\nparadigm = server\nstaleness = unbounded\nsignificance = 0.01\n",
+               "server");
+    round_trip(SMALL "[parallel]\nparadigm = pipeline\ncut = 2 3\nstages = 3\n"
+                     "[testcase]\nnodes = 3\n", "pipeline");
+    round_trip(SMALL "[parallel]\nparadigm = ring\nchunks = 3\nmicro-batches = 6\n", "ring");
+    round_trip(SMALL "[parallel]\nparadigm = hybrid\nreplicas = 2\n[testcase]\nnodes = 4\n",
+               "hybrid");
     round_trip("[data]\ndataset = csv\npath = /x y/z.csv\nfeatures = u g r i z redshift\n"
                "[model]\nname = sdss-mlp\n",
                "words");
