@@ -80,7 +80,7 @@ struct dml_layer {
     uint64_t macs;      /* multiply-adds of forward per sample */
 
     /* Set by the model. */
-    unsigned i_layer;           /* of a step: the place in the list of layers of its first one */
+    unsigned i_layer; /* place in the whole model's list of layers; of a step, that of its first */
     size_t params_at, state_at; /* places in the flat block's two parts */
     bool in_place;              /* y is the output of `from` */
     bool learns;                /* it or a layer before it has parameters */

@@ -69,7 +69,7 @@ void dml_model_loss_grad(const struct dml_model *m, const float *x, const float 
     double loss = 0.0;
     float scale = (float)(1.0 / divisor);
     if (dml_model_loss(m) == DML_LOSS_NEXT_TOKEN) {
-        size_t d = dml_model_n_inputs(m);
+        size_t d = dml_model_n_codes(m);
         for (size_t b = 0; b < batch; b++) {
             assert(labels[b] >= 0 && (size_t)labels[b] < dml_model_n_classes(m));
             loss += next_token(m, x + b * d, y + b * n, labels[b], scale, dy ? dy + b * n : NULL,
@@ -82,7 +82,7 @@ void dml_model_loss_grad(const struct dml_model *m, const float *x, const float 
                                   dy ? dy + b * n : NULL, &correct);
         }
     } else {
-        assert(n == 1);
+        assert(dml_model_loss(m) == DML_LOSS_MSE && n == 1);
         for (size_t b = 0; b < batch; b++) {
             float off = y[b] - targets[b];
             loss += (double)off * (double)off;

@@ -73,6 +73,11 @@ enum dml_model_loss dml_model_loss(const struct dml_model *m)
     return m->loss;
 }
 
+size_t dml_model_n_codes(const struct dml_model *m)
+{
+    return m->n_codes;
+}
+
 size_t dml_model_n_layers(const struct dml_model *m)
 {
     return m->n_layers;
@@ -159,8 +164,7 @@ static int print_shape(FILE *f, struct dml_layer_shape s)
     return fprintf(f, "%u×%u×%u", s.c, s.h, s.w) - 2;
 }
 
-/* How numbers lie in memory is not for people. */
-static bool is_hidden(const struct dml_layer *l)
+bool dml_model_is_hidden(const struct dml_layer *l)
 {
     return l->type == &dml_reorder;
 }
@@ -174,12 +178,12 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
         return -ENOMEM;
     int width = 0;
     for (size_t i = 0; i < m->n_layers; i++)
-        if (!is_hidden(&m->layers[i]) &&
+        if (!dml_model_is_hidden(&m->layers[i]) &&
             (int)(strlen(m->layers[i].words) + 2 * m->layers[i].depth) > width)
             width = (int)(strlen(m->layers[i].words) + 2 * m->layers[i].depth);
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct dml_layer *l = &m->layers[i];
-        if (is_hidden(l))
+        if (dml_model_is_hidden(l))
             continue;
         int indent = 2 * (int)l->depth;
         fprintf(f, "%*s%-*s   ", indent, "", width - indent, l->words);
@@ -194,6 +198,7 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
     fprintf(f, "%zu parameters, loss %s", m->n_params,
             m->loss == DML_LOSS_MSE          ? "mse"
             : m->loss == DML_LOSS_NEXT_TOKEN ? "next-token"
+            : m->loss == DML_LOSS_NONE       ? "none"
                                              : "cross-entropy");
     if (m->smoothing > 0.0)
         fprintf(f, " smoothing %g", m->smoothing);

@@ -51,7 +51,12 @@ struct dml_model;
 
 #define DML_MODEL_DEPTH_MAX 16 /* blocks in blocks */
 
-enum dml_model_loss { DML_LOSS_CROSS_ENTROPY, DML_LOSS_MSE, DML_LOSS_NEXT_TOKEN };
+enum dml_model_loss {
+    DML_LOSS_CROSS_ENTROPY,
+    DML_LOSS_MSE,
+    DML_LOSS_NEXT_TOKEN,
+    DML_LOSS_NONE /* a part of a model that is not its last: nn/model_cut.h */
+};
 
 /* Parses the text of a model file; `file` is for messages. Never crashes on any bytes.
  * Errors: -EINVAL with file, line, what was found, what is allowed (shapes on both sides). */
@@ -82,6 +87,9 @@ size_t dml_model_n_outputs(const struct dml_model *m); /* O */
 /* Outputs that belong to a sample's label, the last ones: O; of a sequence, those of its end. */
 size_t dml_model_n_classes(const struct dml_model *m);
 enum dml_model_loss dml_model_loss(const struct dml_model *m);
+/* Numbers of x per sample that the loss reads: T of a sequence (next-token), else 0. The last part
+ * of a model, whose own x is another, asks for those of the whole model. */
+size_t dml_model_n_codes(const struct dml_model *m);
 size_t dml_model_n_layers(const struct dml_model *m);
 
 /* "conv 6 kernel 5   3×32×32 → 6×28×28   456 parameters": one line per layer, for people. */
@@ -165,6 +173,7 @@ void dml_model_backward(const struct dml_model *m, const float *vec, const float
  * of (sum / divisor), so that slices of one minibatch add up. dy may be NULL.
  * correct: number of samples whose largest output (at the last position) is the label (0 for
  * regression).
+ *   x  [B][dml_model_n_codes(m)]: a sequence's codes; not read by other losses
  */
 void dml_model_loss_grad(const struct dml_model *m, const float *x, const float *y,
                          const int32_t *labels,

@@ -44,11 +44,12 @@ void dml_model_init(const struct dml_model *m, float *vec, uint64_t seed)
 {
     for (size_t i = 0; i < m->n_layers; i++) {
         const struct dml_layer *l = &m->layers[i];
+        uint64_t stream = m->first_layer + i;
         float *w = vec + l->params_at, *state = vec + m->n_params + l->state_at;
         if (!dml_layer_n_params(l))
             continue;
         struct dml_rng rng;
-        dml_rng_init(&rng, seed, 0, DML_RNG_INIT, i);
+        dml_rng_init(&rng, seed, 0, DML_RNG_INIT, stream);
         switch (l->fill) {
         case DML_FILL_ONES:
             fill(w, l->n_weights, 1.0f);

@@ -113,10 +113,11 @@ static void plan_places(struct dml_model *m)
     }
 }
 
-static int check_loss(const struct dml_model *m, const char *file, struct dml_err *err)
+static int check_loss(struct dml_model *m, const char *file, struct dml_err *err)
 {
     const struct dml_layer *last = &m->steps[m->n_steps - 1];
     size_t n_outputs = dml_layer_size(last->out);
+    m->n_codes = m->loss == DML_LOSS_NEXT_TOKEN ? dml_layer_size(m->input) : 0;
     if (m->loss == DML_LOSS_MSE && n_outputs != 1)
         return dml_err_at(err, -EINVAL, file, last->line,
                           "loss mse needs one output, the last layer (%s) gives %zu", last->words,
@@ -178,7 +179,7 @@ static int plan_sizes(struct dml_model *m, const char *file, struct dml_err *err
     return 0;
 }
 
-int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)
+int dml_model_plan_passes(struct dml_model *m, const char *file, struct dml_err *err)
 {
     int r = plan_params(m, file, err);
     if (r >= 0)
@@ -191,5 +192,11 @@ int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)
         return r;
     plan_inference(m);
     plan_backward(m);
-    return check_loss(m, file, err);
+    return 0;
+}
+
+int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)
+{
+    int r = dml_model_plan_passes(m, file, err);
+    return r < 0 ? r : check_loss(m, file, err);
 }

@@ -33,10 +33,18 @@ struct dml_model {
     int n_y_buffers, n_dx_buffers;
     int dx_buffer; /* where the gradient of the input ends up; 0: the caller's dy */
     uint64_t macs;
+    size_t n_codes;       /* of x, per sample, which the loss reads */
+    unsigned first_layer; /* of a part: number of its first layer in the whole model */
 };
 
 /* Fills steps, whose params_at and state_at are those of the layers. Returns 0 or -ENOMEM. */
 int dml_model_make_steps(struct dml_model *m);
 
+/* How numbers lie in memory is not for people: such a layer is not shown, nor counted. */
+bool dml_model_is_hidden(const struct dml_layer *l);
+
 /* Steps, places in the flat block, buffers that may be shared, totals against the limits. */
 int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err);
+
+/* The same without a look at the loss: for a part of a model. */
+int dml_model_plan_passes(struct dml_model *m, const char *file, struct dml_err *err);

@@ -40,8 +40,8 @@ int dml_model_make_steps(struct dml_model *m)
     count_readers(m);
     for (size_t i = 0; i < m->n_layers; i++) {
         struct dml_layer *s = &m->steps[m->n_steps];
+        m->layers[i].i_layer = m->first_layer + (unsigned)i;
         *s = m->layers[i];
-        s->i_layer = (unsigned)i;
         if (is_chain(m, i, 3) && dml_conv_pool_join(&m->layers[i], s)) {
             i += 2;
             s->n_readers = m->layers[i].n_readers;
