@@ -36,6 +36,9 @@ for name in dmlmasterd dmlworkerd; do
     [ $status -eq 0 ] || sed 's/^/# /' "$tmp/out"
     grep -q '^ExecStart=/.*/'"$name\$" "$unit"
     ok $? "$name: knows where its program was installed"
+    ! grep -qE '^(SocketBindDeny|IPAddressDeny|PrivateNetwork)=' "$unit" &&
+        grep -qE '^RestrictAddressFamilies=.*AF_INET .*AF_INET6' "$unit"
+    ok $? "$name: may listen, and be called from other machines"
 done
 
 printf '[Service]\nExecStart=/bin/true\n' >"$tmp/bare.service"

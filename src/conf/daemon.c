@@ -63,6 +63,12 @@ const struct dml_opt dml_worker_opts[] = {
            .help = "The master's name or address, with :port if not 7077"),
     WORKER("id", DML_OPT_TEXT, id, .dflt = "", .max = 64,
            .help = "Name of this worker, its own in the cluster; empty: the host's name"),
+    WORKER("peer-listen", DML_OPT_TEXT, peer_listen, .max = 255, .dflt = "[::]:0",
+           .flags = DML_OPT_WORDS,
+           .help = "Where other workers send to; port 0: any free one; empty: nowhere"),
+    WORKER("peer-address", DML_OPT_TEXT, peer_address, .max = 255, .dflt = "",
+           .help =
+               "How other workers reach this one, host or host:port; empty: as the master does"),
     WORKER("cache-dir", DML_OPT_TEXT, cache_dir, .dflt = DML_STATE_DIR "/cache",
            .flags = DML_OPT_WORDS, .help = "Keeps shares of data sets; empty: keep nothing"),
     WORKER("cache-max", DML_OPT_BYTES, cache_max, .max = 0x1p50, .dflt = "2 GiB",

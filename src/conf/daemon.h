@@ -22,6 +22,7 @@ struct dml_master_options {
 struct dml_worker_options {
     char *master; /* [worker] master = host[:port] */
     char *id;     /* "" = hostname */
+    char *peer_listen, *peer_address;
     char *cache_dir, *model_dir, *plugin_dir, *data_dir;
     uint64_t cache_max; /* bytes of cached shards */
     uint64_t heartbeat_us;

@@ -15,6 +15,7 @@
 #include "rpc/channel.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,8 +87,10 @@ static grpc_arg integer(const char *key, int value)
     return arg;
 }
 
-struct grpc_channel *dml_channel_new(const char *target)
+struct grpc_channel *dml_channel_new_within(const char *target, uint64_t connect_us)
 {
+    uint64_t ms = connect_us / 1000;
+    int connect_ms = ms < INT_MAX ? (int)ms : INT_MAX;
     grpc_arg list[] = {
         integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, DML_WIRE_MESSAGE_MAX),
         integer(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
@@ -95,7 +98,7 @@ struct grpc_channel *dml_channel_new(const char *target)
         integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000),
         integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
         integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, 20 * 1000),
+        integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, connect_ms),
         integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 30 * 1000),
         integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
         integer(GRPC_ARG_ENABLE_RETRIES, 0),
@@ -105,6 +108,11 @@ struct grpc_channel *dml_channel_new(const char *target)
     grpc_channel *channel = grpc_channel_create(target, credentials, &args);
     grpc_channel_credentials_release(credentials);
     return channel;
+}
+
+struct grpc_channel *dml_channel_new(const char *target)
+{
+    return dml_channel_new_within(target, UINT64_C(20) * 1000 * 1000);
 }
 
 struct grpc_channel *dml_channel_free(struct grpc_channel *channel)

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct dml_err;
 struct grpc_channel;
@@ -18,6 +19,9 @@ int dml_channel_target(const char *name, char ret[DML_CHANNEL_TARGET_MAX], struc
 
 /* Connects when first used, on a connection of its own. Owner: caller. */
 struct grpc_channel *dml_channel_new(const char *target);
+
+/* The same; calls fail when no connection has come about by connect_us. */
+struct grpc_channel *dml_channel_new_within(const char *target, uint64_t connect_us);
 struct grpc_channel *dml_channel_free(struct grpc_channel *channel);
 
 /*

@@ -5,6 +5,7 @@
 
 #include <assert.h>
 #include <errno.h>
+#include <stdio.h>
 
 static_assert(DML_COMM_USER > DML_COMM_LOST, "pseudo-messages come first");
 
@@ -41,6 +42,16 @@ bool dml_comm_alive(struct dml_comm *c, uint32_t rank)
 void dml_comm_stats(struct dml_comm *c, struct dml_comm_stats *ret)
 {
     c->ops->stats(c, ret);
+}
+
+const char *dml_comm_why(struct dml_comm *c, uint32_t rank, char *buf, size_t buf_len)
+{
+    assert(rank < c->size && buf_len > 0);
+    if (c->ops->why)
+        c->ops->why(c, rank, buf, buf_len);
+    else
+        snprintf(buf, buf_len, "Rank %u is %s.", rank, dml_comm_alive(c, rank) ? "there" : "gone");
+    return buf;
 }
 
 void dml_comm_cancel(struct dml_comm *c)

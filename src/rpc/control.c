@@ -243,7 +243,7 @@ int dml_control_call(struct dml_control *c, const struct dml_control_request *re
         (void)dml_channel_free(channel);
         return -ENOMEM;
     }
-    (void)dml_stream_send(c->stream, dml_transfer_message(data, len), 0);
+    (void)dml_stream_send(c->stream, dml_transfer_message(data, len), 0, NULL);
     dml_stream_finish(c->stream, DML_STREAM_OK, "");
 
     r = converse(c, deadline_us, fn, arg, err);

@@ -34,7 +34,7 @@ static int send_reply(struct dml_control_call *call, const struct dml_wire_reply
     unsigned char *data;
     size_t len;
     int r = dml_wire_pack_reply(reply, &data, &len);
-    return r < 0 ? r : dml_stream_send(call->stream, dml_transfer_message(data, len), 0);
+    return r < 0 ? r : dml_stream_send(call->stream, dml_transfer_message(data, len), 0, NULL);
 }
 
 bool dml_control_is_local(const struct dml_control_call *call)

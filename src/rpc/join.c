@@ -29,19 +29,29 @@ static struct dml_join_run *run_free(struct dml_join_run *run)
         return NULL;
     assert(!run->comm);
     dml_run_order_done(&run->order);
+    (void)dml_peers_free(run->peers);
     (void)dml_inbox_free(run->inbox);
+    (void)dml_meter_unref(run->meter);
     free(run);
     return NULL;
 }
 
 /* Takes over the order's texts. */
-static int run_new(struct dml_run_order *io_order, struct dml_join_run **ret)
+static int run_new(struct dml_join *j, struct dml_run_order *io_order, struct dml_join_run **ret)
 {
     struct dml_join_run *run = calloc(1, sizeof(*run));
     if (!run)
         return -ENOMEM;
+    struct dml_peers_self self = {.run_id = io_order->run_id,
+                                  .rank = io_order->rank,
+                                  .size = io_order->size,
+                                  .life = io_order->life,
+                                  .master = j->target};
+    memcpy(self.secret, io_order->secret, sizeof(self.secret));
     run->inbox = dml_inbox_new(io_order->size, io_order->rank);
-    if (!run->inbox || dml_inbox_join(run->inbox, 0) < 0) {
+    run->meter = dml_meter_new();
+    if (!run->inbox || !run->meter || dml_inbox_join(run->inbox, 0) < 0 ||
+        dml_peers_new(j->hub, &self, run->inbox, run->meter, &run->peers) < 0) {
         (void)run_free(run);
         return -ENOMEM;
     }
@@ -92,6 +102,7 @@ void dml_join_end_run(struct dml_join *j, struct dml_join_run *run, int r, bool 
     if (run == j->run && !run->over && j->options.interrupt)
         atomic_store(j->options.interrupt, true);
     dml_inbox_end(run->inbox, r, drop);
+    dml_peers_leave(run->peers, false);
 }
 
 static int take_first(struct dml_join *j, const struct dml_wire_frame *f)
@@ -122,13 +133,17 @@ static int take(struct dml_join *j, struct dml_wire_frame *f)
     switch (f->kind) {
     case DML_WIRE_ORDER:
         j->next = run_free(j->next);
-        return run_new(&f->order, &j->next);
+        return run_new(j, &f->order, &j->next);
     case DML_WIRE_STOP:
         if (run && run == j->next)
             j->next = run_free(run);
         else
             dml_join_end_run(j, run, -ECANCELED, false);
         dml_stream_purge(j->stream, f->run_id);
+        return 0;
+    case DML_WIRE_PEER:
+        if (run)
+            dml_peers_tell(run->peers, &f->peer);
         return 0;
     case DML_WIRE_HEADER:
         if (!run)
@@ -226,6 +241,8 @@ static int dial(struct dml_join *j, const struct dml_hello *hello)
     if (!j->stream)
         return -ENOMEM;
     struct dml_wire_frame f = {.kind = DML_WIRE_HELLO, .hello = *hello};
+    f.hello.peer_port = dml_peer_hub_port(j->hub);
+    snprintf(f.hello.peer_address, sizeof(f.hello.peer_address), "%s", j->peer_address);
     int r = dml_transfer_send_frame(j->stream, &f);
     return r == -EPIPE ? 0 : r; /* refused already: on_closed() knows why */
 }
@@ -296,6 +313,8 @@ int dml_join_ended(struct dml_join *j, uint64_t run_id, int r, const char *text)
     pthread_mutex_lock(&j->lock);
     if (j->run && j->run->order.run_id == run_id)
         j->run->over = true;
+    if (j->run && j->run->over)
+        dml_peers_leave(j->run->peers, r == 0);
     dml_join_resume(j);
     int sent = j->state == DML_JOIN_WELCOME ? dml_transfer_send_frame(j->stream, &f) : -EPIPE;
     pthread_mutex_unlock(&j->lock);
@@ -311,6 +330,28 @@ void dml_join_cancel(struct dml_join *j)
     pthread_mutex_unlock(&j->lock);
 }
 
+uint16_t dml_join_peer_port(const struct dml_join *j)
+{
+    return dml_peer_hub_port(j->hub);
+}
+
+static int set_peer_address(struct dml_join *j, const char *address, struct dml_err *err)
+{
+    char target[DML_CHANNEL_TARGET_MAX];
+    if (!address || !address[0])
+        return 0;
+    int r = dml_channel_target(address, target, err);
+    if (r < 0)
+        return r;
+    if (!strncmp(address, "unix:", 5) || strlen(address) >= sizeof(j->peer_address))
+        return dml_err_set(err, -EINVAL,
+                           "\"%s\" is no address for other workers: wanted host, host:port or "
+                           "[address]:port.",
+                           address);
+    snprintf(j->peer_address, sizeof(j->peer_address), "%s", address);
+    return 0;
+}
+
 int dml_join_new(const struct dml_join_options *o, struct dml_join **ret, struct dml_err *err)
 {
     struct dml_join *j = calloc(1, sizeof(*j));
@@ -319,12 +360,17 @@ int dml_join_new(const struct dml_join_options *o, struct dml_join **ret, struct
     pthread_mutex_init(&j->lock, NULL);
     dml_wait_init(&j->changed);
     j->options = *o;
-    j->options.master = NULL;
+    j->options.master = j->options.peer_listen = j->options.peer_address = NULL;
+    struct dml_peer_hub_options ho = {.listen = o->peer_listen, .connect_us = o->peer_connect_us};
     int r = dml_channel_target(o->master, j->target, err);
+    if (r == 0)
+        r = set_peer_address(j, o->peer_address, err);
     if (r == 0) {
         snprintf(j->name, sizeof(j->name), "%s", o->master);
         r = dml_loop_new(NULL, NULL, 0, &j->loop, err);
     }
+    if (r == 0)
+        r = dml_peer_hub_new(j->loop, &ho, &j->hub, err);
     if (r == 0) {
         r = -pthread_create(&j->beat_thread, NULL, dml_join_beat, j);
         j->has_thread = r == 0;
@@ -343,18 +389,23 @@ struct dml_join *dml_join_free(struct dml_join *j)
         return NULL;
     pthread_mutex_lock(&j->lock);
     j->quit = true;
+    bool cancelled = j->cancelled;
+    uint64_t goodbye_us = dml_clock_now_us() + GOODBYE_US;
     pthread_cond_broadcast(&j->changed);
     if (j->stream && j->state == DML_JOIN_WELCOME) { /* what was queued may still go out */
         dml_stream_finish(j->stream, DML_STREAM_OK, "");
-        (void)wait_closed(j, dml_clock_now_us() + GOODBYE_US);
+        (void)wait_closed(j, goodbye_us);
     }
     hang_up(j);
     pthread_mutex_unlock(&j->lock);
     if (j->has_thread)
         pthread_join(j->beat_thread, NULL);
-    (void)dml_loop_free(j->loop);
     (void)run_free(j->next);
     (void)run_free(j->run);
+    if (j->hub && !cancelled)
+        dml_peer_hub_drain(j->hub, goodbye_us);
+    (void)dml_peer_hub_free(j->hub);
+    (void)dml_loop_free(j->loop);
     pthread_cond_destroy(&j->changed);
     pthread_mutex_destroy(&j->lock);
     free(j);

@@ -24,8 +24,12 @@ struct dml_err;
 struct dml_join;
 
 struct dml_join_options {
-    const char *master;           /* "host", "host:port", "[::1]:port" */
+    const char *master; /* "host", "host:port", "[::1]:port" */
     uint64_t heartbeat_us;
+    const char *peer_listen; /* where other workers send to: "[::]:0"; "" or NULL: nowhere */
+    const char
+        *peer_address; /* host or host:port they reach it by; "" or NULL: as the master sees it */
+    uint64_t peer_connect_us; /* a call to another worker has to come about by then; 0: 20 s */
     /* Called on the heartbeat thread. */
     void (*health)(void *arg, struct dml_health *ret);
     void *arg;
@@ -35,15 +39,19 @@ struct dml_join_options {
     atomic_bool *interrupt;
 };
 
-/* Starts the poller thread. Blocks no signals itself: the program must have blocked them. */
+/* Starts the poller thread and listens. Blocks no signals itself: the program must have blocked
+ * them. Returns 0, -EINVAL (an address), -EADDRINUSE (peer_listen), -ENOMEM … */
 int dml_join_new(const struct dml_join_options *o, struct dml_join **ret, struct dml_err *err);
 
 /* Ends everything, waits for the threads. NULL is fine. */
 struct dml_join *dml_join_free(struct dml_join *j);
 DML_MEM_CLEANUP(struct dml_join, dml_join_free);
 
+/* The port that other workers send to; 0: none. */
+uint16_t dml_join_peer_port(const struct dml_join *j);
+
 /*
- * Dials and says hello.
+ * Dials and says hello; what the hello says of peers is filled in.
  * Returns 0 once the master said welcome; -EHOSTDOWN (nobody answered by the deadline or the
  * connection broke; worth retrying), -EPROTO (refused, err has the master's sentence: wrong
  * protocol version, name already taken …), -ECANCELED.

@@ -8,6 +8,7 @@
 #include "rpc/channel.h"
 #include "rpc/inbox.h"
 #include "rpc/join.h"
+#include "rpc/peer.h"
 #include "rpc/stream.h"
 #include "rpc/transfer.h"
 
@@ -17,6 +18,8 @@ struct join_comm;
 struct dml_join_run {
     struct dml_run_order order; /* without texts once it was handed out */
     struct dml_inbox *inbox;
+    struct dml_meter *meter;
+    struct dml_peers *peers;
     struct join_comm *comm; /* or NULL */
     int end;                /* from outside: -ECANCELED, -EPIPE; 0: goes on */
     bool over;              /* dml_join_ended() was called */
@@ -33,10 +36,12 @@ enum dml_join_state {
 /* The lock guards everything below that is not said to be fixed; it is taken before a stream's or
  * an inbox's. `changed` tells of every change that anybody may wait for. */
 struct dml_join {
-    struct dml_join_options options;     /* fixed; master points to name */
-    char name[DML_CHANNEL_TARGET_MAX];   /* fixed: as the user wrote it */
-    char target[DML_CHANNEL_TARGET_MAX]; /* fixed: as gRPC wants it */
-    struct dml_loop *loop;               /* fixed */
+    struct dml_join_options options;         /* fixed; master points to name */
+    char name[DML_CHANNEL_TARGET_MAX];       /* fixed: as the user wrote it */
+    char target[DML_CHANNEL_TARGET_MAX];     /* fixed: as gRPC wants it */
+    char peer_address[DML_WIRE_ADDRESS_MAX]; /* fixed */
+    struct dml_loop *loop;                   /* fixed */
+    struct dml_peer_hub *hub;                /* fixed */
     pthread_mutex_t lock;
     pthread_cond_t changed;
     bool cancelled, quit;

@@ -10,6 +10,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
 
 #define UNREAD_MAX   (UINT64_C(64) << 20) /* bytes: one update of a 16-million-parameter model */
 #define SENTENCE_MAX 4096                 /* bytes: a worker can always say what is wrong */
@@ -21,6 +23,9 @@ struct server_comm {
     uint64_t body_max; /* bytes; fixed once somebody takes part */
     struct dml_inbox *inbox;
     struct dml_comm_stats stats;
+    struct dml_meter *meter;
+    unsigned char secret[DML_WIRE_SECRET_LEN]; /* by which its workers know each other */
+    uint32_t n_lives;                          /* how often a rank was given to somebody */
     atomic_bool cancelled;
     bool over; /* guarded by the server's lock, as the ranks are */
     struct dml_session *ranks[];
@@ -38,7 +43,7 @@ static int comm_send(struct dml_comm *c, uint32_t to, const struct dml_comm_msg 
         return -ECANCELED;
     pthread_mutex_lock(&sc->server->lock);
     struct dml_session *s = sc->ranks[to];
-    int r = s ? dml_transfer_send(s->stream, sc->run_id, msg) : -EPIPE;
+    int r = s ? dml_transfer_send(s->stream, sc->run_id, msg, sc->meter) : -EPIPE;
     pthread_mutex_unlock(&sc->server->lock);
     if (r == 0)
         sc->stats.sent_bytes += dml_inbox_cost(msg);
@@ -82,6 +87,7 @@ static bool comm_alive(struct dml_comm *c, uint32_t rank)
 static void comm_stats(struct dml_comm *c, struct dml_comm_stats *ret)
 {
     *ret = server_comm_of(c)->stats;
+    ret->sending_us = dml_meter_us(server_comm_of(c)->meter);
 }
 
 static void comm_cancel(struct dml_comm *c)
@@ -97,6 +103,7 @@ static void comm_free(struct dml_comm *c)
     struct server_comm *sc = server_comm_of(c);
     dml_server_comm_stop(c);
     (void)dml_inbox_free(sc->inbox);
+    (void)dml_meter_unref(sc->meter);
     free(sc);
 }
 
@@ -122,9 +129,15 @@ int dml_server_comm_new(struct dml_server *srv, uint64_t run_id, uint32_t size,
     sc->run_id = run_id;
     sc->body_max = DML_COMM_BODY_MAX;
     sc->inbox = dml_inbox_new(size, 0);
-    if (!sc->inbox) {
+    sc->meter = dml_meter_new();
+    int r = sc->inbox && sc->meter ? 0 : -ENOMEM;
+    if (r == 0 && getrandom(sc->secret, sizeof(sc->secret), 0) != (ssize_t)sizeof(sc->secret))
+        r = -EIO; /* up to 256 bytes come whole once the kernel has any */
+    if (r < 0) {
+        (void)dml_inbox_free(sc->inbox);
+        (void)dml_meter_unref(sc->meter);
         free(sc);
-        return -ENOMEM;
+        return r;
     }
     *ret = &sc->comm;
     return 0;
@@ -152,12 +165,16 @@ int dml_server_comm_attach(struct dml_comm *comm, struct dml_session *s,
     if (r == 0)
         r = dml_inbox_join(sc->inbox, order->rank);
     if (r == 0) {
+        f.order.life = ++sc->n_lives;
+        memcpy(f.order.secret, sc->secret, sizeof(sc->secret));
         dml_session_welcome(s);
         r = dml_transfer_send_frame(s->stream, &f);
         if (r == 0) {
             s->comm = sc;
             s->rank = order->rank;
+            s->life = f.order.life;
             sc->ranks[order->rank] = dml_session_ref(s);
+            dml_server_peers_joined(sc->ranks, comm->size, s, sc->run_id);
         } else {
             dml_inbox_leave(sc->inbox, order->rank, true);
         }
@@ -192,6 +209,8 @@ void dml_server_comm_detach(struct dml_session *s, bool drop)
         return;
     dml_inbox_leave(sc->inbox, s->rank, drop);
     sc->ranks[s->rank] = NULL;
+    if (!sc->over)
+        dml_server_peers_went(sc->ranks, sc->comm.size, s, sc->run_id, drop);
     s->comm = NULL;
     s->paused = false;
     dml_stream_resume(s->stream);

@@ -19,6 +19,8 @@ struct dml_server {
     struct dml_loop *loop;               /* fixed */
     struct dml_server_handlers handlers; /* fixed */
     uint64_t beat_timeout_us;            /* fixed */
+    struct dml_listener *listener;       /* fixed */
+    uint16_t port;                       /* fixed */
     pthread_mutex_t lock;
     struct dml_session *sessions;
 };
@@ -36,7 +38,7 @@ struct dml_session {
     bool welcomed, gone, paused;
     atomic_ullong hung_up_us; /* when we said goodbye; 0: not yet */
     struct server_comm *comm; /* the run it takes part in, or NULL */
-    uint32_t rank;
+    uint32_t rank, life;
     struct dml_transfer in; /* poller thread only */
 };
 
@@ -60,3 +62,10 @@ bool dml_server_comm_has(const struct dml_session *s, uint64_t run_id);
 uint64_t dml_server_comm_room(const struct dml_session *s, uint64_t run_id);
 int dml_server_comm_deliver(struct dml_session *s, struct dml_comm_msg *msg);
 void dml_server_comm_detach(struct dml_session *s, bool drop);
+
+/* With the lock: tells the other ranks (NULL: nobody there) of one that came, and it of them; of
+ * one that went, lost or in order. */
+void dml_server_peers_joined(struct dml_session *const *ranks, uint32_t size,
+                             const struct dml_session *who, uint64_t run_id);
+void dml_server_peers_went(struct dml_session *const *ranks, uint32_t size,
+                           const struct dml_session *who, uint64_t run_id, bool lost);

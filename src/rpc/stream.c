@@ -32,6 +32,7 @@ struct out {
     struct out *next;
     grpc_byte_buffer *message;
     uint64_t label;
+    struct dml_meter *meter; /* told when it was sent or dropped */
 };
 
 struct dml_stream {
@@ -76,6 +77,7 @@ static void start(struct dml_stream *s, const grpc_op *ops, size_t n_ops, struct
 static void free_out(struct out *o)
 {
     grpc_byte_buffer_destroy(o->message);
+    dml_meter_end(o->meter);
     free(o);
 }
 
@@ -333,14 +335,16 @@ struct dml_stream *dml_stream_unref(struct dml_stream *s)
     return NULL;
 }
 
-int dml_stream_send(struct dml_stream *s, struct grpc_byte_buffer *message, uint64_t label)
+int dml_stream_send(struct dml_stream *s, struct grpc_byte_buffer *message, uint64_t label,
+                    struct dml_meter *meter)
 {
     struct out *o = malloc(sizeof(*o));
     if (!o) {
         grpc_byte_buffer_destroy(message);
         return -ENOMEM;
     }
-    *o = (struct out){.message = message, .label = label};
+    *o = (struct out){.message = message, .label = label, .meter = meter};
+    dml_meter_begin(meter);
     pthread_mutex_lock(&s->lock);
     int r = s->ended || s->closed || s->finishing ? -EPIPE : 0;
     if (r == 0) {

@@ -13,6 +13,7 @@
 
 #include "base/mem.h"
 #include "rpc/loop.h"
+#include "rpc/meter.h"
 
 /* Of grpc_status_code, those that are used. */
 enum {
@@ -55,8 +56,10 @@ void dml_stream_reject(struct dml_loop *loop, struct grpc_call *call, int code, 
 struct dml_stream *dml_stream_ref(struct dml_stream *s);
 struct dml_stream *dml_stream_unref(struct dml_stream *s);
 
-/* Queues a message; takes ownership of it in any case. `label` is for dml_stream_purge(). */
-int dml_stream_send(struct dml_stream *s, struct grpc_byte_buffer *message, uint64_t label);
+/* Queues a message; takes ownership of it in any case. `label` is for dml_stream_purge(); `meter`
+ * (may be NULL) runs until the transport has accepted it. */
+int dml_stream_send(struct dml_stream *s, struct grpc_byte_buffer *message, uint64_t label,
+                    struct dml_meter *meter);
 
 /* Drops what is labelled so and was not sent yet; a label is a run's number. */
 void dml_stream_purge(struct dml_stream *s, uint64_t label);

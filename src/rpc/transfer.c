@@ -25,17 +25,18 @@ struct grpc_byte_buffer *dml_transfer_message(unsigned char *data, size_t len)
     return message;
 }
 
-static int send_frame(struct dml_stream *s, const struct dml_wire_frame *frame, uint64_t label)
+static int send_frame(struct dml_stream *s, const struct dml_wire_frame *frame, uint64_t label,
+                      struct dml_meter *meter)
 {
     unsigned char *data;
     size_t len;
     int r = dml_wire_pack(frame, &data, &len);
-    return r < 0 ? r : dml_stream_send(s, dml_transfer_message(data, len), label);
+    return r < 0 ? r : dml_stream_send(s, dml_transfer_message(data, len), label, meter);
 }
 
 int dml_transfer_send_frame(struct dml_stream *s, const struct dml_wire_frame *frame)
 {
-    return send_frame(s, frame, 0);
+    return send_frame(s, frame, 0, NULL);
 }
 
 static void unref_body(void *body)
@@ -44,13 +45,14 @@ static void unref_body(void *body)
     (void)dml_buf_unref(body);
 }
 
-int dml_transfer_send(struct dml_stream *s, uint64_t run_id, const struct dml_comm_msg *msg)
+int dml_transfer_send(struct dml_stream *s, uint64_t run_id, const struct dml_comm_msg *msg,
+                      struct dml_meter *meter)
 {
     struct dml_wire_frame frame = {.kind = DML_WIRE_HEADER, .run_id = run_id};
     frame.header.msg = *msg;
     frame.header.has_body = msg->body != NULL;
     frame.header.body_len = msg->body ? msg->body->len : 0;
-    int r = send_frame(s, &frame, run_id);
+    int r = send_frame(s, &frame, run_id, meter);
 
     for (uint64_t at = 0; r == 0 && at < frame.header.body_len;) {
         uint64_t left = frame.header.body_len - at;
@@ -66,7 +68,7 @@ int dml_transfer_send(struct dml_stream *s, uint64_t run_id, const struct dml_co
         grpc_byte_buffer *message = grpc_raw_byte_buffer_create(slices, 2);
         grpc_slice_unref(slices[0]);
         grpc_slice_unref(slices[1]);
-        r = dml_stream_send(s, message, run_id);
+        r = dml_stream_send(s, message, run_id, meter);
         at += len;
     }
     return r;

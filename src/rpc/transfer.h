@@ -16,8 +16,9 @@
 /* Returns 0, -EPIPE (closed), -EMSGSIZE, -ENOMEM. */
 int dml_transfer_send_frame(struct dml_stream *s, const struct dml_wire_frame *frame);
 
-/* Labelled with run_id. Returns as above. */
-int dml_transfer_send(struct dml_stream *s, uint64_t run_id, const struct dml_comm_msg *msg);
+/* Labelled with run_id. meter: of dml_stream_send(). Returns as above. */
+int dml_transfer_send(struct dml_stream *s, uint64_t run_id, const struct dml_comm_msg *msg,
+                      struct dml_meter *meter);
 
 /* The receiving side of one stream. All zero at first. */
 struct dml_transfer {

@@ -1,9 +1,7 @@
 /*
  * protobuf-c copies every field once on packing and once on unpacking. That is right for everything
- * here but chunks of bodies, which are what the network is busy with: their frames are taken apart
- * by hand (two varints and two tags), so that the bytes go from a buffer to the socket and from the
- * socket's slices into a buffer without ever lying in a protobuf message. The bytes on the wire are
- * those that protobuf would have written; test_wire holds the one against the other.
+ * here; chunks of bodies, which are what the network is busy with, are taken apart by hand
+ * (wire_chunk.c).
  *
  * Errors are negative errnos. Linux has the same numbers on every architecture that dml runs on.
  */
@@ -18,13 +16,11 @@
 #include "proto/dml.pb-c.h"
 #include "rpc/clean.h"
 
-static_assert(DML_WIRE_PROTOCOL == 1, "look at every frame below, then raise this as well");
+static_assert(DML_WIRE_PROTOCOL == 2, "look at every frame below, then raise this as well");
 
 enum {
-    TAG_RUN_ID = 1 << 3,     /* varint */
-    TAG_CHUNK = 10 << 3 | 2, /* length-delimited */
-    ERRNO_MAX = 4095,        /* the kernel's limit for error numbers in pointers */
-    FILE_NAME_MAX = 256,     /* as in struct dml_err */
+    ERRNO_MAX = 4095,    /* the kernel's limit for error numbers in pointers */
+    FILE_NAME_MAX = 256, /* as in struct dml_err */
 };
 
 /* A text with lines in it, taken over whole. Moves the string, leaves NULL. */
@@ -86,6 +82,19 @@ static char *lent(const char *s)
     return (char *)(uintptr_t)(s ? s : protobuf_c_empty_string);
 }
 
+static ProtobufCBinaryData secret_of(const unsigned char *secret)
+{
+    return (ProtobufCBinaryData){.len = DML_WIRE_SECRET_LEN, .data = (uint8_t *)(uintptr_t)secret};
+}
+
+static int take_secret(const ProtobufCBinaryData *src, unsigned char *ret)
+{
+    if (src->len != DML_WIRE_SECRET_LEN)
+        return -EPROTO;
+    memcpy(ret, src->data, DML_WIRE_SECRET_LEN);
+    return 0;
+}
+
 int dml_wire_pack(const struct dml_wire_frame *f, unsigned char **ret, size_t *ret_len)
 {
     Dml__Frame m = DML__FRAME__INIT;
@@ -95,6 +104,8 @@ int dml_wire_pack(const struct dml_wire_frame *f, unsigned char **ret, size_t *r
     Dml__Ended ended = DML__ENDED__INIT;
     Dml__Beat beat = DML__BEAT__INIT;
     Dml__Header header = DML__HEADER__INIT;
+    Dml__PeerNews peer = DML__PEER_NEWS__INIT;
+    Dml__PeerHello peer_hello = DML__PEER_HELLO__INIT;
 
     m.run_id = f->run_id;
     switch (f->kind) {
@@ -109,6 +120,8 @@ int dml_wire_pack(const struct dml_wire_frame *f, unsigned char **ret, size_t *r
         hello.cores = f->hello.cores;
         hello.memory_bytes = f->hello.memory_bytes;
         hello.gflops = f->hello.gflops;
+        hello.peer_port = f->hello.peer_port;
+        hello.peer_address = lent(f->hello.peer_address);
         m.what_case = DML__FRAME__WHAT_HELLO;
         m.hello = &hello;
         break;
@@ -130,6 +143,8 @@ int dml_wire_pack(const struct dml_wire_frame *f, unsigned char **ret, size_t *r
         order.slot = f->order.slot;
         order.testcase = lent(f->order.testcase);
         order.model = lent(f->order.model);
+        order.life = f->order.life;
+        order.secret = secret_of(f->order.secret);
         m.what_case = DML__FRAME__WHAT_ORDER;
         m.order = &order;
         break;
@@ -163,6 +178,25 @@ int dml_wire_pack(const struct dml_wire_frame *f, unsigned char **ret, size_t *r
         m.what_case = DML__FRAME__WHAT_HEADER;
         m.header = &header;
         break;
+    case DML_WIRE_PEER:
+        peer.rank = f->peer.rank;
+        peer.life = f->peer.life;
+        peer.state = f->peer.state;
+        peer.address = lent(f->peer.address);
+        m.what_case = DML__FRAME__WHAT_PEER;
+        m.peer = &peer;
+        break;
+    case DML_WIRE_PEER_HELLO:
+        peer_hello.protocol = f->peer_hello.protocol;
+        peer_hello.from = f->peer_hello.from;
+        peer_hello.from_life = f->peer_hello.from_life;
+        peer_hello.to = f->peer_hello.to;
+        peer_hello.to_life = f->peer_hello.to_life;
+        peer_hello.attempt = f->peer_hello.attempt;
+        peer_hello.secret = secret_of(f->peer_hello.secret);
+        m.what_case = DML__FRAME__WHAT_PEER_HELLO;
+        m.peer_hello = &peer_hello;
+        break;
     default:
         assert(!"no such frame");
     }
@@ -178,7 +212,8 @@ static int unpack_hello(const Dml__Hello *m, struct dml_hello *ret)
         return 0;
     }
     if (!dml_clean_is_id(m->worker_id) || strlen(m->worker_id) >= sizeof(ret->worker_id) ||
-        m->cores == 0)
+        m->cores == 0 || m->peer_port > UINT16_MAX ||
+        strlen(m->peer_address) >= sizeof(ret->peer_address))
         return -EPROTO;
     dml_clean_copy(ret->worker_id, sizeof(ret->worker_id), m->worker_id);
     dml_clean_copy(ret->host, sizeof(ret->host), m->host);
@@ -189,6 +224,8 @@ static int unpack_hello(const Dml__Hello *m, struct dml_hello *ret)
     ret->cores = m->cores;
     ret->memory_bytes = m->memory_bytes;
     ret->gflops = isfinite(m->gflops) && m->gflops > 0 ? m->gflops : 0;
+    ret->peer_port = (uint16_t)m->peer_port;
+    dml_clean_copy(ret->peer_address, sizeof(ret->peer_address), m->peer_address);
     return 0;
 }
 
@@ -199,8 +236,10 @@ static int unpack_order(Dml__Frame *m, struct dml_run_order *ret)
         o->slot >= DML_COMM_RANKS_MAX)
         return -EPROTO;
     *ret = (struct dml_run_order){
-        .run_id = m->run_id, .rank = o->rank, .size = o->size, .slot = o->slot};
-    int r = take_text(&o->testcase, &ret->testcase);
+        .run_id = m->run_id, .rank = o->rank, .size = o->size, .slot = o->slot, .life = o->life};
+    int r = take_secret(&o->secret, ret->secret);
+    if (r == 0)
+        r = take_text(&o->testcase, &ret->testcase);
     if (r == 0)
         r = take_text(&o->model, &ret->model);
     if (r < 0)
@@ -239,6 +278,33 @@ static void unpack_beat(const Dml__Beat *m, struct dml_wire_frame *ret)
     };
 }
 
+static int unpack_peer(const Dml__PeerNews *m, struct dml_wire_peer *ret)
+{
+    if (m->rank == 0 || m->rank >= DML_COMM_RANKS_MAX || m->life == 0 || m->state == 0 ||
+        m->state >= DML_WIRE_PEER_MAX_ || strlen(m->address) >= sizeof(ret->address))
+        return -EPROTO;
+    *ret = (struct dml_wire_peer){
+        .rank = m->rank, .life = m->life, .state = (enum dml_wire_peer_state)m->state};
+    dml_clean_copy(ret->address, sizeof(ret->address), m->address);
+    return 0;
+}
+
+static int unpack_peer_hello(const Dml__PeerHello *m, struct dml_wire_peer_hello *ret)
+{
+    *ret = (struct dml_wire_peer_hello){.protocol = m->protocol};
+    if (m->protocol != DML_WIRE_PROTOCOL)
+        return 0;
+    if (m->from == 0 || m->from >= DML_COMM_RANKS_MAX || m->to == 0 ||
+        m->to >= DML_COMM_RANKS_MAX || m->from == m->to || m->from_life == 0 || m->to_life == 0)
+        return -EPROTO;
+    ret->from = m->from;
+    ret->from_life = m->from_life;
+    ret->to = m->to;
+    ret->to_life = m->to_life;
+    ret->attempt = m->attempt;
+    return take_secret(&m->secret, ret->secret);
+}
+
 static int unpack_frame(Dml__Frame *m, struct dml_wire_frame *ret)
 {
     ret->run_id = m->run_id;
@@ -273,6 +339,12 @@ static int unpack_frame(Dml__Frame *m, struct dml_wire_frame *ret)
     case DML__FRAME__WHAT_HEADER:
         ret->kind = DML_WIRE_HEADER;
         return unpack_header(m->header, ret);
+    case DML__FRAME__WHAT_PEER:
+        ret->kind = DML_WIRE_PEER;
+        return unpack_peer(m->peer, &ret->peer);
+    case DML__FRAME__WHAT_PEER_HELLO:
+        ret->kind = DML_WIRE_PEER_HELLO;
+        return unpack_peer_hello(m->peer_hello, &ret->peer_hello);
     default: /* a chunk in a form that only another program would send, or nothing */
         return -EPROTO;
     }
@@ -289,67 +361,6 @@ int dml_wire_unpack(const unsigned char *data, size_t len, struct dml_wire_frame
     if (r == 0)
         *ret = f;
     return r;
-}
-
-static size_t put_varint(unsigned char *out, uint64_t x)
-{
-    size_t n = 0;
-    for (; x >= 0x80; x >>= 7)
-        out[n++] = (unsigned char)(x | 0x80);
-    out[n++] = (unsigned char)x;
-    return n;
-}
-
-/* Returns the bytes read, 0 when there is no varint within `len` bytes. */
-static size_t get_varint(const unsigned char *in, size_t len, uint64_t *ret)
-{
-    uint64_t x = 0;
-    for (size_t n = 0; n < len && n < 10; n++) {
-        x |= (uint64_t)(in[n] & 0x7f) << (7 * n);
-        if (!(in[n] & 0x80)) {
-            *ret = x;
-            return n + 1;
-        }
-    }
-    return 0;
-}
-
-/* The run's number takes at most 11 bytes with its tag, the chunk's tag and length at most 4. */
-static_assert(11 + 1 + 3 <= DML_WIRE_CHUNK_HEAD && DML_WIRE_CHUNK < 1 << 21, "heads fit");
-
-size_t dml_wire_pack_chunk(uint64_t run_id, size_t chunk_len,
-                           unsigned char ret_head[DML_WIRE_CHUNK_HEAD])
-{
-    assert(chunk_len <= DML_WIRE_CHUNK);
-    size_t n = 0;
-    if (run_id) { /* proto3 leaves zeroes out */
-        ret_head[n++] = TAG_RUN_ID;
-        n += put_varint(ret_head + n, run_id);
-    }
-    ret_head[n++] = TAG_CHUNK;
-    return n + put_varint(ret_head + n, chunk_len);
-}
-
-int dml_wire_unpack_chunk(const unsigned char *head, size_t total, uint64_t *ret_run_id,
-                          size_t *ret_offset)
-{
-    size_t len = total < DML_WIRE_CHUNK_HEAD ? total : DML_WIRE_CHUNK_HEAD, at = 0;
-    uint64_t run_id = 0, chunk_len;
-    if (at < len && head[at] == TAG_RUN_ID) {
-        size_t n = get_varint(head + 1, len - 1, &run_id);
-        if (n == 0)
-            return 0;
-        at = 1 + n;
-    }
-    if (at >= len || head[at] != TAG_CHUNK)
-        return 0;
-    size_t n = get_varint(head + at + 1, len - at - 1, &chunk_len);
-    at += 1 + n;
-    if (n == 0 || chunk_len != total - at || chunk_len > DML_WIRE_CHUNK)
-        return -EPROTO;
-    *ret_run_id = run_id;
-    *ret_offset = at;
-    return 1;
 }
 
 int dml_wire_pack_request(const struct dml_control_request *req, unsigned char **ret,

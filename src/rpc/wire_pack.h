@@ -20,7 +20,30 @@ enum dml_wire_kind {
     DML_WIRE_ENDED,
     DML_WIRE_BEAT,
     DML_WIRE_HEADER,
+    DML_WIRE_PEER,
+    DML_WIRE_PEER_HELLO,
     DML_WIRE_KIND_MAX_
+};
+
+enum dml_wire_peer_state {
+    DML_WIRE_PEER_THERE = 1,
+    DML_WIRE_PEER_LOST,
+    DML_WIRE_PEER_LEFT, /* in order */
+    DML_WIRE_PEER_MAX_
+};
+
+/* The master's word about another worker of the run. */
+struct dml_wire_peer {
+    uint32_t rank, life;
+    enum dml_wire_peer_state state;
+    char address[DML_WIRE_ADDRESS_MAX]; /* as in dml.proto */
+};
+
+struct dml_wire_peer_hello {
+    uint32_t protocol; /* with another one than ours, nothing but that number */
+    uint32_t from, from_life, to, to_life;
+    uint64_t attempt;
+    unsigned char secret[DML_WIRE_SECRET_LEN];
 };
 
 struct dml_wire_frame {
@@ -46,6 +69,8 @@ struct dml_wire_frame {
             int r;
             char text[768];
         } ended; /* REFUSED uses text alone */
+        struct dml_wire_peer peer;
+        struct dml_wire_peer_hello peer_hello;
     };
 };
 

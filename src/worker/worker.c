@@ -220,6 +220,8 @@ static int start(struct dml_worker *w, struct dml_err *err)
     struct dml_join_options jo = {
         .master = o->master,
         .heartbeat_us = o->heartbeat_us,
+        .peer_listen = o->peer_listen,
+        .peer_address = o->peer_address,
         .health = health,
         .arg = w,
         .interrupt = &w->interrupt,

@@ -27,9 +27,11 @@ static void frame(const uint8_t *data, size_t len)
     if (dml_wire_pack(&f, &again, &again_len) < 0)
         abort();
     struct dml_wire_frame g;
-    if (f.kind != DML_WIRE_HELLO && dml_wire_unpack(again, again_len, &g) < 0)
+    bool other = (f.kind == DML_WIRE_HELLO) ||
+                 (f.kind == DML_WIRE_PEER_HELLO && f.peer_hello.protocol != DML_WIRE_PROTOCOL);
+    if (!other && dml_wire_unpack(again, again_len, &g) < 0)
         abort();
-    if (f.kind != DML_WIRE_HELLO)
+    if (!other)
         dml_wire_frame_done(&g);
     free(again);
     dml_wire_frame_done(&f);

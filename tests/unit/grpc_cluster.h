@@ -231,6 +231,7 @@ UNUSED static struct dml_join *join_to(const struct master *m, atomic_bool *inte
     struct dml_join_options o = {.master = name,
                                  .heartbeat_us = beats ? SECOND / 20 : 3600 * SECOND,
                                  .health = health,
+                                 .peer_listen = "127.0.0.1:0",
                                  .interrupt = interrupt};
     struct dml_join *join = NULL;
     struct dml_err err = {0};

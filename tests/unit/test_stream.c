@@ -91,7 +91,7 @@ static void say(struct client *c, const void *bytes, size_t len)
 {
     unsigned char *copy = malloc(len ? len : 1);
     memcpy(copy, bytes, len);
-    (void)dml_stream_send(c->stream, dml_transfer_message(copy, len), 0);
+    (void)dml_stream_send(c->stream, dml_transfer_message(copy, len), 0, NULL);
 }
 
 static void say_frame(struct client *c, const struct dml_wire_frame *f)

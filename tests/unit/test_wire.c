@@ -45,7 +45,9 @@ static void test_frames(void)
                                  .version = "0.1.0",
                                  .cores = 4,
                                  .memory_bytes = UINT64_C(1) << 33,
-                                 .gflops = 3.5};
+                                 .gflops = 3.5,
+                                 .peer_port = 65535,
+                                 .peer_address = "pi-1.lan:4000"};
     tap_int(there_and_back(&f, &g), 0, "hello");
     tap_ok(g.kind == DML_WIRE_HELLO && !memcmp(&g.hello, &f.hello, sizeof(g.hello)),
            "arrives as it was");
@@ -63,15 +65,21 @@ static void test_frames(void)
     tap_str(g.ended.text, "No.", "arrives as it was");
 
     char testcase[] = "[testcase]\n", model[] = "";
-    f = (struct dml_wire_frame){
-        .kind = DML_WIRE_ORDER,
-        .run_id = 9,
-        .order = {
-            .run_id = 9, .rank = 2, .size = 3, .slot = 1, .testcase = testcase, .model = model}};
+    f = (struct dml_wire_frame){.kind = DML_WIRE_ORDER,
+                                .run_id = 9,
+                                .order = {.run_id = 9,
+                                          .rank = 2,
+                                          .size = 3,
+                                          .slot = 1,
+                                          .testcase = testcase,
+                                          .model = model,
+                                          .life = 7,
+                                          .secret = "fifteen letters"}};
     tap_int(there_and_back(&f, &g), 0, "order");
     tap_ok(g.kind == DML_WIRE_ORDER && g.order.run_id == 9 && g.order.rank == 2 &&
-               g.order.size == 3 && g.order.slot == 1 && !strcmp(g.order.testcase, testcase) &&
-               !strcmp(g.order.model, ""),
+               g.order.size == 3 && g.order.slot == 1 && g.order.life == 7 &&
+               !memcmp(g.order.secret, "fifteen letters", DML_WIRE_SECRET_LEN) &&
+               !strcmp(g.order.testcase, testcase) && !strcmp(g.order.model, ""),
            "arrives as it was");
     dml_wire_frame_done(&g);
 
@@ -106,6 +114,26 @@ static void test_frames(void)
                !memcmp(g.header.msg.meta, f.header.msg.meta, sizeof(f.header.msg.meta)) &&
                g.header.has_body && g.header.body_len == DML_COMM_BODY_MAX && !g.header.msg.body,
            "arrives as it was");
+
+    f = (struct dml_wire_frame){.kind = DML_WIRE_PEER, .run_id = 12};
+    f.peer = (struct dml_wire_peer){.rank = 255, .life = 3, .state = DML_WIRE_PEER_LEFT};
+    snprintf(f.peer.address, sizeof(f.peer.address), "[fe80::1]:40001");
+    tap_int(there_and_back(&f, &g), 0, "peer");
+    tap_ok(g.kind == DML_WIRE_PEER && g.run_id == 12 && !memcmp(&g.peer, &f.peer, sizeof(g.peer)),
+           "arrives as it was");
+
+    f = (struct dml_wire_frame){.kind = DML_WIRE_PEER_HELLO, .run_id = 13};
+    f.peer_hello = (struct dml_wire_peer_hello){.protocol = DML_WIRE_PROTOCOL,
+                                                .from = 1,
+                                                .from_life = UINT32_MAX,
+                                                .to = 2,
+                                                .to_life = 1,
+                                                .attempt = UINT64_MAX,
+                                                .secret = "fifteen letters"};
+    tap_int(there_and_back(&f, &g), 0, "peer's hello");
+    tap_ok(g.kind == DML_WIRE_PEER_HELLO && g.run_id == 13 &&
+               !memcmp(&g.peer_hello, &f.peer_hello, sizeof(g.peer_hello)),
+           "arrives as it was");
 }
 
 static void test_hostile_frames(void)
@@ -132,6 +160,17 @@ static void test_hostile_frames(void)
     tap_int(judge(&m), 0, "a good one");
     hello.cores = 0;
     tap_int(judge(&m), -EPROTO, "no core");
+    hello.cores = 1;
+    hello.peer_port = 65536;
+    tap_int(judge(&m), -EPROTO, "a port beyond the last");
+    hello.peer_port = 65535;
+    char long_address[DML_WIRE_ADDRESS_MAX + 1];
+    memset(long_address, 'x', sizeof(long_address) - 1);
+    long_address[sizeof(long_address) - 1] = '\0';
+    hello.peer_address = long_address;
+    tap_int(judge(&m), -EPROTO, "an address that is too long");
+    hello.peer_address = long_address + 1;
+    tap_int(judge(&m), 0, "one letter less is fine");
     hello.protocol = 99;
     hello.worker_id = bad;
     tap_int(judge(&m), 0, "another protocol is for the caller to refuse, whatever else it says");
@@ -144,7 +183,14 @@ static void test_hostile_frames(void)
     m.order = &order;
     order.size = 2;
     order.rank = 1;
+    uint8_t secret[DML_WIRE_SECRET_LEN + 1] = "";
+    order.secret = (ProtobufCBinaryData){.len = DML_WIRE_SECRET_LEN, .data = secret};
     tap_int(judge(&m), 0, "an order");
+    order.secret.len++;
+    tap_int(judge(&m), -EPROTO, "a secret that is too long");
+    order.secret.len = 0;
+    tap_int(judge(&m), -EPROTO, "none");
+    order.secret.len = DML_WIRE_SECRET_LEN;
     order.rank = 0;
     tap_int(judge(&m), -EPROTO, "rank 0 is the master's");
     order.rank = 2;
@@ -165,6 +211,49 @@ static void test_hostile_frames(void)
     size_t len;
     tap_int(dml_wire_pack(&out, &data, &len), -EMSGSIZE, "nor is it sent");
     free(huge);
+
+    Dml__PeerNews peer = DML__PEER_NEWS__INIT;
+    m.what_case = DML__FRAME__WHAT_PEER;
+    m.peer = &peer;
+    peer.rank = peer.life = peer.state = 1;
+    peer.address = long_address + 1;
+    tap_int(judge(&m), 0, "news of a peer");
+    peer.address = long_address;
+    tap_int(judge(&m), -EPROTO, "with an address that is too long");
+    peer.address = long_address + 1;
+    peer.rank = 0;
+    tap_int(judge(&m), -EPROTO, "of the master");
+    peer.rank = DML_COMM_RANKS_MAX;
+    tap_int(judge(&m), -EPROTO, "of a rank beyond the limit");
+    peer.rank = 1;
+    peer.life = 0;
+    tap_int(judge(&m), -EPROTO, "that never lived");
+    peer.life = 1;
+    peer.state = DML_WIRE_PEER_MAX_;
+    tap_int(judge(&m), -EPROTO, "in a state that does not exist");
+
+    Dml__PeerHello ph = DML__PEER_HELLO__INIT;
+    m.what_case = DML__FRAME__WHAT_PEER_HELLO;
+    m.peer_hello = &ph;
+    ph.protocol = DML_WIRE_PROTOCOL;
+    ph.from = ph.from_life = ph.to_life = 1;
+    ph.to = 2;
+    ph.secret = order.secret;
+    tap_int(judge(&m), 0, "a peer's hello");
+    ph.secret.len--;
+    tap_int(judge(&m), -EPROTO, "with a short secret");
+    ph.secret.len = 0;
+    ph.secret.data = NULL;
+    tap_int(judge(&m), -EPROTO, "with none");
+    ph.secret = order.secret;
+    ph.from = 2;
+    tap_int(judge(&m), -EPROTO, "to itself");
+    ph.from = 0;
+    tap_int(judge(&m), -EPROTO, "from the master");
+    ph.from = UINT32_MAX;
+    tap_int(judge(&m), -EPROTO, "from nobody");
+    ph.protocol++;
+    tap_int(judge(&m), 0, "another protocol is for the caller to refuse");
 
     Dml__Header header = DML__HEADER__INIT;
     double meta[DML_COMM_META_MAX + 1] = {0};
@@ -263,11 +352,14 @@ static void test_control(void)
 
     Dml__ControlRequest m = DML__CONTROL_REQUEST__INIT;
     unsigned char small[64];
-    m.protocol = 2;
+    m.protocol = DML_WIRE_PROTOCOL + 1;
     m.command = 1;
     len = dml__control_request__pack(&m, small);
     tap_int(dml_wire_unpack_request(small, len, &in, &err), -EPROTO, "another protocol");
-    tap_has(err.text, "dmlctl speaks protocol 2, the master 1", "is refused with a sentence");
+    char want[64];
+    snprintf(want, sizeof(want), "dmlctl speaks protocol %d, the master %d", DML_WIRE_PROTOCOL + 1,
+             DML_WIRE_PROTOCOL);
+    tap_has(err.text, want, "is refused with a sentence");
 
     char json[] = "{\"a\":1}";
     struct dml_wire_reply reply = {.json = json, .json_len = 4, .more = true}, got;
