@@ -6,6 +6,8 @@
  * out, everything else is '?'. A sample is a window of text-window codes, its label the code behind
  * it; the next window begins with that one. The last test-fraction of the file is the test set.
  */
+#include "data/text.h"
+
 #include <errno.h>
 #include <math.h>
 #include <stdlib.h>
@@ -14,8 +16,6 @@
 #include "base/err.h"
 #include "base/fileio.h"
 #include "data/format.h"
-
-#define N_CODES 96
 
 /* Characters to codes, in place; returns how many are left. */
 static size_t encode(unsigned char *s, size_t len)
@@ -35,7 +35,7 @@ static size_t encode(unsigned char *s, size_t len)
 
 static int name_codes(struct dml_dataset *ds)
 {
-    for (unsigned i = 0; i < N_CODES; i++) {
+    for (unsigned i = 0; i < DML_TEXT_CODES; i++) {
         char one[2] = {(char)(' ' + i - 1), '\0'};
         ds->class_names[i] = strdup(i == 0 ? "newline" : i == 1 ? "space" : one);
         if (!ds->class_names[i])
@@ -49,7 +49,7 @@ static struct dml_dataset *cut(const unsigned char *s, size_t len, size_t t, uin
 {
     size_t n = dml_format_cut((len - 1) / t, limit);
     _cleanup_(dml_dataset_freep) struct dml_dataset *ds =
-        dml_dataset_new(DML_DATASET_U8, n, (uint32_t)t, 1, 1, N_CODES);
+        dml_dataset_new(DML_DATASET_U8, n, (uint32_t)t, 1, 1, DML_TEXT_CODES);
     if (!ds || name_codes(ds) < 0)
         return NULL;
     memcpy(ds->x, s, n * t);
@@ -60,19 +60,16 @@ static struct dml_dataset *cut(const unsigned char *s, size_t len, size_t t, uin
     return done;
 }
 
-static int load(const struct dml_data_options *o, const char *path, struct dml_dataset **ret_train,
-                struct dml_dataset **ret_test, struct dml_err *err)
+int dml_text_split(char *io_text, size_t len, const char *file, const struct dml_data_options *o,
+                   struct dml_dataset **ret_train, struct dml_dataset **ret_test,
+                   struct dml_err *err)
 {
-    _cleanup_(dml_mem_freep) char *text = NULL;
-    size_t len, t = (size_t)o->text_window;
-    int r = dml_fileio_read(path, DML_FORMAT_FILE_MAX, &text, &len, err);
-    if (r < 0)
-        return r;
-    unsigned char *s = (unsigned char *)text;
+    size_t t = (size_t)o->text_window;
+    unsigned char *s = (unsigned char *)io_text;
     len = encode(s, len);
     size_t n_test = (size_t)floor((double)len * o->test_fraction), n_train = len - n_test;
     if (n_train <= t || n_test <= t)
-        return dml_err_at(err, -EINVAL, path, 0,
+        return dml_err_at(err, -EINVAL, file, 0,
                           "%zu characters are too few: both sets need more than text-window = %zu "
                           "of them, these have %zu and %zu",
                           len, t, n_train, n_test);
@@ -84,6 +81,15 @@ static int load(const struct dml_data_options *o, const char *path, struct dml_d
     *ret_train = train, *ret_test = test;
     train = test = NULL;
     return 0;
+}
+
+static int load(const struct dml_data_options *o, const char *path, struct dml_dataset **ret_train,
+                struct dml_dataset **ret_test, struct dml_err *err)
+{
+    _cleanup_(dml_mem_freep) char *text = NULL;
+    size_t len;
+    int r = dml_fileio_read(path, DML_FORMAT_FILE_MAX, &text, &len, err);
+    return r < 0 ? r : dml_text_split(text, len, path, o, ret_train, ret_test, err);
 }
 
 const struct dml_dataset_format dml_text_format = {

@@ -1,4 +1,9 @@
-/* Any bytes as a model file; small ones that parse are also run once, forward and backward. */
+/*
+ * Any bytes as a model file; small ones that parse are also run once, forward, loss and backward,
+ * with inputs that no data set has: where a layer takes an input for the number of a row, as
+ * embeddings and the loss of sequences do, none may lead outside.
+ */
+#include <math.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -16,18 +21,28 @@ static void run(const struct dml_model *m)
     float *vec = dml_mem_floats(n), *grad = dml_mem_floats(n);
     float *x = dml_mem_floats(dml_model_n_inputs(m)), *dx = dml_mem_floats(dml_model_n_inputs(m));
     float *y = dml_mem_floats(dml_model_n_outputs(m)), *work = dml_mem_floats(space);
+    float *dy = dml_mem_floats(dml_model_n_outputs(m));
     const struct dml_model_training training = {.seed = 1};
-    if (vec && grad && x && dx && y && work) {
+    static const float odd[] = {0.0f, 1.0f, -1.0f, 95.5f, 1e30f, -1e30f, NAN, INFINITY, 3.0f};
+    const int32_t label = 0;
+    const float target = 0.5f;
+    double loss;
+    size_t correct;
+    for (size_t i = 0; x && i < dml_model_n_inputs(m); i++)
+        x[i] = odd[i % (sizeof(odd) / sizeof(odd[0]))];
+    if (vec && grad && x && dx && y && dy && work) {
         dml_model_init(m, vec, 1);
         dml_model_forward(m, vec, NULL, x, 1, NULL, work, y);
         dml_model_forward(m, vec, vec + dml_model_n_params(m), x, 1, &training, work, y);
-        dml_model_backward(m, vec, x, y, 1, &training, work, grad, dx);
+        dml_model_loss_grad(m, x, y, &label, &target, 1, 1.0, &loss, &correct, dy);
+        dml_model_backward(m, vec, x, dy, 1, &training, work, grad, dx);
     }
     free(vec);
     free(grad);
     free(x);
     free(dx);
     free(y);
+    free(dy);
     free(work);
 }
 
