@@ -1,6 +1,6 @@
 /*
  * A group may not hold processes and hand controllers to its children at once, so the worker first
- * steps down into the leaf "work" and then enables cpu for it; the leaf's cpu.max is the limit. The
+ * steps down into the leaf "train" and then enables cpu for it; the leaf's cpu.max is the limit. The
  * leaf goes with the unit: systemd removes what it delegated.
  *
  * Heartbeats live in the same process and under the same limit. That is on purpose: a share of a
@@ -16,7 +16,7 @@
 
 #include "base/fileio.h"
 
-#define LEAF "work"
+#define LEAF "train"
 
 /* 20 ms: short beside a round, long beside a scheduler's tick, so that quotas of a few per cent
  * stay exact. The kernel takes 1 ms to 1 s. */

@@ -59,24 +59,24 @@ int main(void)
     tap_int(dml_quota_open(dir, self, &q), -ENOENT, "a leaf that takes no process");
     tap_ok(q == NULL, "nothing was set");
 
-    make("unit/work");
-    put("unit/work/cgroup.procs", "");
-    put("unit/work/cpu.max", "max 100000\n");
+    make("unit/train");
+    put("unit/train/cgroup.procs", "");
+    put("unit/train/cpu.max", "max 100000\n");
     put("unit/cgroup.procs", "");
     put("unit/cgroup.subtree_control", "");
     tap_int(dml_quota_open(dir, self, &q), 0, "a delegated group");
     if (q) {
         char pid[16];
         snprintf(pid, sizeof(pid), "%ld", (long)getpid());
-        holds("unit/work/cgroup.procs", pid, "the process moved to the leaf");
+        holds("unit/train/cgroup.procs", pid, "the process moved to the leaf");
         holds("unit/cgroup.subtree_control", "+cpu", "which has the controller");
         tap_int(dml_quota_set(q, 4.0 / 3), 0, "a limit");
-        holds("unit/work/cpu.max", "26667 20000", "of one core and a third");
+        holds("unit/train/cpu.max", "26667 20000", "of one core and a third");
         tap_int(dml_quota_set(q, 0), 0, "no limit");
-        holds("unit/work/cpu.max", "max 20000", "is max");
+        holds("unit/train/cpu.max", "max 20000", "is max");
         tap_int(dml_quota_set(q, 0.5), 0, "half a core");
         q = dml_quota_close(q);
-        holds("unit/work/cpu.max", "max 20000", "goes with the quota");
+        holds("unit/train/cpu.max", "max 20000", "goes with the quota");
     }
     char cmd[64];
     snprintf(cmd, sizeof(cmd), "rm -r %s", dir);
