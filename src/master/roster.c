@@ -26,9 +26,14 @@ struct worker {
     char id[64];
     struct dml_health health;
     uint64_t joined_us, beat_us;
-    bool busy, warned;
+    uint64_t pause_us; /* between its beats, as seen */
+    bool busy, warned, beaten;
     unsigned n_failed;
 };
+
+/* What a worker's pause is taken for until it has beaten twice: the default of `heartbeat` in
+ * dmlworkerd.conf. */
+#define USUAL_PAUSE_US UINT64_C(5000000)
 
 struct dml_roster {
     pthread_mutex_t lock;
@@ -99,6 +104,26 @@ static struct worker *insert(struct dml_roster *r, const char *id)
     return &r->workers[i];
 }
 
+uint64_t dml_roster_silence_us(uint64_t timeout_us, uint64_t pause_us)
+{
+    uint64_t silence_us = timeout_us / 2;
+    if (silence_us / 2 < pause_us)
+        silence_us = pause_us < timeout_us / 2 ? 2 * pause_us : timeout_us;
+    return silence_us;
+}
+
+static bool is_silent(const struct dml_roster *r, const struct worker *w, uint64_t now)
+{
+    return now - w->beat_us >= dml_roster_silence_us(r->beat_timeout_us, w->pause_us);
+}
+
+/* The longest pause of late, forgotten by halves: beats that a network held back arrive together,
+ * and are no reason to expect the next one at once. */
+static uint64_t next_pause(uint64_t known_us, uint64_t seen_us)
+{
+    return seen_us > known_us ? seen_us : (known_us + seen_us) / 2;
+}
+
 static int add(struct dml_roster *r, struct dml_session *s, struct dml_session **ret_replaced,
                char *refusal, size_t refusal_len)
 {
@@ -109,7 +134,7 @@ static int add(struct dml_roster *r, struct dml_session *s, struct dml_session *
         struct worker *w = &r->workers[i];
         if (strcmp(w->id, hello->worker_id) != 0)
             continue;
-        if (now - w->beat_us < r->beat_timeout_us / 2) {
+        if (!is_silent(r, w, now)) {
             snprintf(refusal, refusal_len,
                      "A worker named %s is already here, from %s. Give this one another id (option "
                      "id in dmlworkerd.conf).",
@@ -131,6 +156,7 @@ static int add(struct dml_roster *r, struct dml_session *s, struct dml_session *
         .health = {.temperature_c = -1.0, .throttled = -1, .mhz = -1.0, .rss_bytes = -1},
         .joined_us = now,
         .beat_us = now,
+        .pause_us = USUAL_PAUSE_US,
     };
     snprintf(w->id, sizeof(w->id), "%s", hello->worker_id);
     *ret_replaced = replaced;
@@ -188,7 +214,11 @@ bool dml_roster_beat(struct dml_roster *r, const struct dml_session *s,
         bool trouble = in_trouble(health);
         warn = trouble && !w->warned;
         w->warned = trouble;
-        w->beat_us = dml_clock_now_us();
+        uint64_t now = dml_clock_now_us();
+        if (w->beaten) /* the first one follows the welcome at once */
+            w->pause_us = next_pause(w->pause_us, now - w->beat_us);
+        w->beaten = true;
+        w->beat_us = now;
         w->health = *health;
     }
     pthread_mutex_unlock(&r->lock);
@@ -292,7 +322,7 @@ void dml_roster_release(struct dml_roster *r, const struct dml_session *s, bool 
     pthread_mutex_unlock(&r->lock);
 }
 
-static void fill(const struct worker *w, uint64_t now, uint64_t silent_us,
+static void fill(const struct dml_roster *r, const struct worker *w, uint64_t now,
                  struct dml_status_worker *ret)
 {
     const struct dml_hello *h = dml_session_hello(w->session);
@@ -307,7 +337,7 @@ static void fill(const struct worker *w, uint64_t now, uint64_t silent_us,
         .last_beat_s = (double)(now - w->beat_us) / 1e6,
         .joined_s = (double)(now - w->joined_us) / 1e6,
     };
-    if (now - w->beat_us > silent_us)
+    if (is_silent(r, w, now))
         ret->state = DML_STATUS_WORKER_SILENT;
     snprintf(ret->id, sizeof(ret->id), "%s", w->id);
     snprintf(ret->host, sizeof(ret->host), "%s", h->host);
@@ -324,7 +354,7 @@ int dml_roster_status(struct dml_roster *r, struct dml_status_worker **ret, size
     size_t n = r->n_workers;
     struct dml_status_worker *out = dml_mem_array(n, sizeof(*out));
     for (size_t i = 0; out && i < n; i++)
-        fill(&r->workers[i], now, r->beat_timeout_us / 2, &out[i]);
+        fill(r, &r->workers[i], now, &out[i]);
     pthread_mutex_unlock(&r->lock);
     if (!out)
         return -ENOMEM;

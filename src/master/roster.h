@@ -27,9 +27,16 @@ struct dml_roster *dml_roster_free(struct dml_roster *r);
 DML_MEM_CLEANUP(struct dml_roster, dml_roster_free);
 
 /*
+ * The silence after which a worker counts as silent, when it is given up after timeout_us and beats
+ * every pause_us: half the timeout, but never less than two of its beats (one that is due any
+ * moment says nothing), nor more than the timeout.
+ */
+uint64_t dml_roster_silence_us(uint64_t timeout_us, uint64_t pause_us);
+
+/*
  * Takes a worker in. A second worker with the id of one that is alive is refused with -EEXIST and a
- * sentence; one that has been silent for half the timeout gives its place up, and its session is
- * returned in *ret_replaced (else NULL; owner: caller) to be closed.
+ * sentence; one that is silent gives its place up, and its session is returned in *ret_replaced
+ * (else NULL; owner: caller) to be closed.
  */
 int dml_roster_add(struct dml_roster *r, struct dml_session *s, struct dml_session **ret_replaced,
                    char *refusal, size_t refusal_len);

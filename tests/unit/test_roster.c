@@ -74,6 +74,42 @@ static void test_status(struct dml_roster *r)
     free(workers);
 }
 
+/* What dmlctl workers calls silent, and whose name another worker may take. Seconds. */
+static void test_silence(void)
+{
+    static const struct {
+        uint64_t timeout, pause, want;
+        const char *why;
+    } rows[] = {
+        {30, 5, 15, "the defaults: half the timeout"},
+        {30, 1, 15, "however often it beats"},
+        {30, 10, 20, "two beats, when that is longer"},
+        {5, 1, 2, "half of a short timeout"},
+        {5, 5, 5, "a worker that beats as rarely as it is given up is never silent before"},
+        {5, 600, 5, "nor is one that beats more rarely"},
+        {0, 5, 0, "without patience everybody is silent"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
+        tap_int((long long)(dml_roster_silence_us(rows[i].timeout * SECOND,
+                                                  rows[i].pause * SECOND) /
+                            SECOND),
+                (long long)rows[i].want, rows[i].why);
+    tap_int((long long)dml_roster_silence_us(UINT64_C(3600) * SECOND, UINT64_MAX),
+            3600LL * (long long)SECOND, "an absurd pause");
+
+    /* The status has it from there. */
+    struct dml_session s = fake_session("s", "m-s");
+    struct dml_roster *impatient = dml_roster_new(0);
+    struct dml_status_worker *workers = NULL;
+    char refusal[256];
+    size_t n = 0;
+    (void)add(impatient, &s, refusal);
+    tap_int(dml_roster_status(impatient, &workers, &n), 0, "the status");
+    tap_int(n == 1 ? (long long)workers[0].state : -1, DML_STATUS_WORKER_SILENT, "of a silent one");
+    free(workers);
+    dml_roster_free(impatient);
+}
+
 static void test_ids(struct dml_roster *r, struct dml_session *b)
 {
     char refusal[256] = "";
@@ -105,6 +141,7 @@ int main(void)
     (void)add(r, &b, refusal);
     test_pick(r, &a, &b, &c);
     test_status(r);
+    test_silence();
     test_ids(r, &b);
     tap_ok(dml_roster_remove(r, &b), "b leaves");
     tap_int(dml_roster_count(r), 2, "two stay");
