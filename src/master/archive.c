@@ -1,7 +1,7 @@
 /*
  * An experiment is run again because something is to be compared, so the results of the last time
- * must not be lost. NAME is always the newest; renaming keeps a file's time, by which the newest is
- * found. Two results of one second are told apart by a number.
+ * must not be lost. NAME is always the last of that name; those before have the time in theirs. Two
+ * results of one second are told apart by a number.
  */
 #include "master/archive.h"
 

@@ -1,11 +1,14 @@
 /*
  * Where results are kept: NAME.json and NAME.csv in one folder, written atomically. The file's name
- * is the experiment's, made harmless; the newest file is the last experiment, whatever its name.
+ * is the experiment's, made harmless. Which of them was saved last is written down in LATEST: the
+ * times of files change when they are copied, and a Pi's clock may stand wherever it was when it
+ * lost its power. Only where nothing is written down do the times decide.
  *
  * The CSV goes first: whoever sees a new JSON may count on the CSV beside it.
  */
 #include <dirent.h>
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,6 +17,7 @@
 #include "base/fileio.h"
 #include "report/result.h"
 
+#define LATEST      ".latest"    /* holds the name of a file beside it */
 #define RESULTS_MAX (256u << 20) /* bytes: a year of rounds; more is not a file of results */
 
 /* Letters, digits, '.', '_', '-' stay; a leading dot would hide the file. Caller frees. */
@@ -51,6 +55,39 @@ int dml_results_prepare(const char *dir, struct dml_err *err)
     return r;
 }
 
+/* The file beside LATEST that it names, if it still is one. Caller frees; NULL: none. */
+static char *latest(const char *dir)
+{
+    _cleanup_(dml_mem_freep) char *path = dml_mem_printf("%s/" LATEST, dir);
+    _cleanup_(dml_mem_freep) char *name = NULL;
+    size_t len = 0;
+    struct stat st;
+    if (!path || dml_fileio_read(path, NAME_MAX, &name, &len, NULL) < 0)
+        return NULL;
+    name[strcspn(name, "\n")] = '\0';
+    if (!name[0] || name[0] == '.' || strchr(name, '/'))
+        return NULL;
+    char *named = dml_mem_printf("%s/%s", dir, name);
+    if (named && (stat(named, &st) || !S_ISREG(st.st_mode))) {
+        free(named);
+        named = NULL;
+    }
+    return named;
+}
+
+/* Writes only what changes: results are saved once a minute, and a card wears. */
+static int set_latest(const char *dir, const char *json_path, struct dml_err *err)
+{
+    _cleanup_(dml_mem_freep) char *now = latest(dir);
+    _cleanup_(dml_mem_freep) char *path = dml_mem_printf("%s/" LATEST, dir);
+    _cleanup_(dml_mem_freep) char *name = dml_mem_printf("%s\n", strrchr(json_path, '/') + 1);
+    if (!path || !name)
+        return -ENOMEM;
+    if (now && !strcmp(now, json_path))
+        return 0;
+    return dml_fileio_write(path, name, strlen(name), 0644, err);
+}
+
 int dml_results_save(const struct dml_results *r, const char *dir, char **ret_path,
                      struct dml_err *err)
 {
@@ -68,6 +105,8 @@ int dml_results_save(const struct dml_results *r, const char *dir, char **ret_pa
         e = dml_fileio_write(csv_path, csv, strlen(csv), 0644, err);
     if (e >= 0)
         e = dml_fileio_write(json_path, json, strlen(json), 0644, err);
+    if (e >= 0)
+        e = set_latest(dir, json_path, err);
     if (e < 0)
         return e;
     *ret_path = json_path;
@@ -103,6 +142,11 @@ static void closedirp(DIR **d)
 
 int dml_results_newest(const char *dir, char **ret_path, struct dml_err *err)
 {
+    char *saved_last = latest(dir);
+    if (saved_last) {
+        *ret_path = saved_last;
+        return 0;
+    }
     _cleanup_(closedirp) DIR *d = opendir(dir);
     if (!d)
         return dml_err_set(err, -errno, "cannot read the results in %s: %s", dir, strerror(errno));

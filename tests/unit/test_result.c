@@ -1,5 +1,6 @@
 /* Results: the recorder, the summary, the golden tables, JSON and CSV. */
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
@@ -274,6 +275,36 @@ static void test_csv(void)
     tap_has(csv, "\r\n\"'=a,\"\"b\"\"\",1:2,1,2,", "texts are quoted, formulas are not run");
 }
 
+/* Other results with another time beside those at `path`, which were saved first. */
+static void test_newest(const char *dir, const char *path)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    _cleanup_(dml_mem_freep) char *second = NULL, *found = NULL, *copied = NULL, *again = NULL;
+    _cleanup_(dml_mem_freep) char *csv = dml_mem_printf("%s/second.csv", dir), *by_time = NULL;
+    _cleanup_(dml_mem_freep) char *latest = dml_mem_printf("%s/.latest", dir), *outside = NULL;
+    struct dml_err err = {0};
+    const struct timespec old[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    free(r->name);
+    r->name = strdup("second");
+    tap_int(dml_results_save(r, dir, &second, &err), 0, "saved after it");
+    tap_int(utimensat(AT_FDCWD, second, old, 0), 0, "while the clock stood in 1970");
+    tap_int(dml_results_newest(dir, &found, &err), 0, "the newest");
+    tap_str(found, second, "is what was saved last, whatever the clock said");
+    copied = dml_mem_printf("%s/copied.json", dir);
+    tap_int(dml_fileio_write(copied, "{}", 2, 0644, &err), 0, "a file that comes from elsewhere");
+    tap_int(dml_results_newest(dir, &again, &err), 0, "the newest");
+    tap_str(again, second, "is not that");
+    (void)unlink(copied);
+    tap_int(dml_fileio_write(latest, "../second.json\n", 15, 0644, &err), 0, "a name that leads out");
+    tap_int(dml_results_newest(dir, &outside, &err), 0, "is not followed");
+    tap_str(outside, path, "but the time of the files, then");
+    tap_int(dml_fileio_write(latest, "second.json\n", 12, 0644, &err), 0, "when what it names");
+    (void)unlink(second);
+    (void)unlink(csv);
+    tap_int(dml_results_newest(dir, &by_time, &err), 0, "is gone");
+    tap_str(by_time, path, "it is the newest of those that are there");
+}
+
 static void test_files(void)
 {
     char dir[] = "/tmp/dml-result-XXXXXX";
@@ -302,9 +333,12 @@ static void test_files(void)
     tap_str(back ? back->name : NULL, "../x y", "the name is kept inside");
     tap_int(dml_results_newest(deep, &newest, &err), 0, "found");
     tap_str(newest, path, "as the newest");
+    test_newest(deep, path);
     csv = dml_mem_printf("%s/_._x_y.csv", deep);
     tap_int(unlink(csv), 0, "the CSV lies beside it");
     (void)unlink(path);
+    _cleanup_(dml_mem_freep) char *latest = dml_mem_printf("%s/.latest", deep);
+    tap_int(unlink(latest), 0, "and which was saved last is written down");
     (void)rmdir(deep);
     deep[strlen(deep) - 2] = '\0';
     (void)rmdir(deep);
