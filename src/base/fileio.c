@@ -7,11 +7,13 @@
 #include "base/fileio.h"
 
 #include <assert.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <openssl/evp.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@
 #define GZ_BUFFER  (256u << 10) /* fewer, larger reads from an SD card; zlib's default is 8 KiB */
 #define FIRST_SIZE (64u << 10)  /* first guess where the size is not known beforehand */
 #define READ_MAX   (1u << 30)   /* gzread() counts in int */
+#define TEMPORARY  ".dml-"      /* and PID-TIME */
 
 static void gz_closep(gzFile *gz)
 {
@@ -128,7 +131,7 @@ static int open_temporary(const char *dir, unsigned mode, char **ret_path)
 {
     for (int attempt = 0; attempt < 100; attempt++) {
         _cleanup_(dml_mem_freep) char *path =
-            dml_mem_printf("%s/.dml-%ld-%" PRIx64, dir, (long)getpid(), dml_clock_now_us());
+            dml_mem_printf("%s/" TEMPORARY "%ld-%" PRIx64, dir, (long)getpid(), dml_clock_now_us());
         if (!path)
             return -ENOMEM;
         int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, (mode_t)mode);
@@ -141,6 +144,45 @@ static int open_temporary(const char *dir, unsigned mode, char **ret_path)
             return -errno;
     }
     return -EEXIST;
+}
+
+/* The writer named in .dml-PID-TIME, else 0. A time to come was counted before the last boot, when
+ * PID was another's. */
+static pid_t writer_of(const char *name, uint64_t now_us)
+{
+    if (strncmp(name, TEMPORARY, strlen(TEMPORARY)) != 0)
+        return 0;
+    const char *p = name + strlen(TEMPORARY);
+    size_t n = strspn(p, "0123456789"), m;
+    if (n == 0 || n > 9 || p[n] != '-')
+        return 0;
+    m = strspn(p + n + 1, "0123456789abcdef");
+    if (m == 0 || m > 16 || p[n + 1 + m])
+        return 0;
+    return strtoull(p + n + 1, NULL, 16) > now_us ? getpid() : (pid_t)strtol(p, NULL, 10);
+}
+
+int dml_fileio_sweep(const char *dir)
+{
+    int n = 0, r = 0;
+    DIR *d = opendir(dir);
+    if (!d)
+        return errno == ENOENT ? 0 : -errno;
+    uint64_t now_us = dml_clock_now_us();
+    for (struct dirent *entry; (entry = readdir(d));) {
+        pid_t pid = writer_of(entry->d_name, now_us);
+        struct stat st;
+        if (pid <= 0 || (pid != getpid() && (kill(pid, 0) == 0 || errno != ESRCH)))
+            continue;
+        if (fstatat(dirfd(d), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) || !S_ISREG(st.st_mode))
+            continue;
+        if (!unlinkat(dirfd(d), entry->d_name, 0))
+            n++;
+        else if (!r)
+            r = -errno;
+    }
+    (void)closedir(d);
+    return r ? r : n;
 }
 
 static int write_all(int fd, const char *data, size_t len)

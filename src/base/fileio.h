@@ -22,6 +22,14 @@ int dml_fileio_read(const char *path, size_t max_len, char **ret_data, size_t *r
 int dml_fileio_write(const char *path, const void *data, size_t len, unsigned mode,
                      struct dml_err *err);
 
+/*
+ * Removes what writers that were killed have left in a folder: temporary files of processes that
+ * are gone. For a program's own folder, before it writes there itself, since a file of its own
+ * number can only be another's. Not for folders that several machines share.
+ * Returns how many were removed, or a negative errno; a folder that is not there holds none.
+ */
+int dml_fileio_sweep(const char *dir);
+
 /* mkdir -p. */
 int dml_fileio_mkdirs(const char *path, unsigned mode, struct dml_err *err);
 

@@ -24,6 +24,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/fileio.h"
 #include "base/log.h"
 #include "conf/testcase.h"
 #include "nn/trainer.h"
@@ -239,6 +240,8 @@ static int start(struct dml_worker *w, struct dml_err *err)
         .max_cores = (unsigned)o->max_cores,
         .affinity = o->affinity != 0,
     };
+    if (w->env.cache_dir) /* what cannot be removed is in nobody's way */
+        (void)dml_fileio_sweep(w->env.cache_dir);
     if (dml_quota_open(NULL, NULL, &w->quota) == 0) {
         w->env.limit_cores = limit_cores;
         w->env.limit_arg = w->quota;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <zlib.h>
 
 #include "base/err.h"
@@ -126,6 +127,60 @@ static void test_atomic(void)
     tap_int(dml_fileio_mkdirs(under, 0755, &err), -ENOTDIR, "a file is in the way");
 }
 
+static void leave(const char *name)
+{
+    _cleanup_(dml_mem_freep) char *path = in_dir(name);
+    FILE *f = fopen(path, "w");
+    if (!f || fclose(f))
+        tap_ok(false, "cannot write %s", path);
+}
+
+static bool is_there(const char *name)
+{
+    _cleanup_(dml_mem_freep) char *path = in_dir(name);
+    struct stat st;
+    return lstat(path, &st) == 0;
+}
+
+/* A writer was killed, and its number belongs to nobody, to us by now, or to somebody else. */
+static void test_sweep(void)
+{
+    pid_t gone = fork();
+    if (gone == 0)
+        _exit(0);
+    (void)waitpid(gone, NULL, 0);
+    char of_gone[64], of_us[64], of_parent[64], of_boot[64], folder[64];
+    snprintf(of_gone, sizeof(of_gone), "swept/.dml-%ld-1a2b", (long)gone);
+    snprintf(of_us, sizeof(of_us), "swept/.dml-%ld-1", (long)getpid());
+    snprintf(of_parent, sizeof(of_parent), "swept/.dml-%ld-1", (long)getppid());
+    snprintf(of_boot, sizeof(of_boot), "swept/.dml-%ld-ffffffffffffff", (long)getppid());
+    snprintf(folder, sizeof(folder), "swept/.dml-%ld-2", (long)gone);
+    static const char *const others[] = {"swept/.dml-probe",       "swept/.dml-1-",
+                                         "swept/.dml--1",          "swept/.dml-0-1",
+                                         "swept/t.json",           "swept/.dml-99999999999-1",
+                                         "swept/.dml-999999999-g", "swept/x.dml-999999999-1"};
+    _cleanup_(dml_mem_freep) char *swept = in_dir("swept"), *none = in_dir("none");
+    _cleanup_(dml_mem_freep) char *sub = in_dir(folder);
+    (void)mkdir(swept, 0755);
+    (void)mkdir(sub, 0755);
+    leave(of_gone);
+    leave(of_us);
+    leave(of_parent);
+    leave(of_boot);
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        leave(others[i]);
+    tap_int(dml_fileio_sweep(swept), 3, "three files of killed writers are removed");
+    tap_ok(!is_there(of_gone), "that of a process that is gone");
+    tap_ok(!is_there(of_us), "that of one whose number is ours now");
+    tap_ok(!is_there(of_boot), "that from before the last boot, whose number is another's now");
+    tap_ok(is_there(of_parent), "not that of a process that lives");
+    tap_ok(is_there(folder), "not a folder");
+    for (size_t i = 0; i < ARRAY_SIZE(others); i++)
+        tap_ok(is_there(others[i]), "not %s", others[i]);
+    tap_int(dml_fileio_sweep(swept), 0, "the second time there is nothing to do");
+    tap_int(dml_fileio_sweep(none), 0, "nor in a folder that is not there");
+}
+
 static void test_hash(void)
 {
     char hex[DML_FILEIO_HASH_LEN];
@@ -143,6 +198,7 @@ int main(void)
     test_plain();
     test_gzip();
     test_atomic();
+    test_sweep();
     test_hash();
     _cleanup_(dml_mem_freep) char *clean = dml_mem_printf("rm -rf %s", dir);
     return system(clean) == 0 ? tap_done() : 99;
