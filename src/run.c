@@ -178,7 +178,7 @@ static int lead(struct dml_run_env *env, struct dml_run_args *args, struct dml_t
         if (saved < 0)
             dml_event_model_unsaved(env->events, &args->event, saved, &unsaved);
         else
-            dml_event_results_saved(env->events, &args->event, args->checkpoint_path);
+            dml_event_model_saved(env->events, &args->event, args->checkpoint_path);
     }
     return 0;
 }

@@ -14,6 +14,7 @@ struct dml_master_options {
     int remote;     /* 0 no, 1 read-only, 2 full: what dmlctl may do over TCP */
     char *testcase; /* path of the test case to run at start; "" = none */
     char *results_dir, *model_dir, *plugin_dir, *data_dir;
+    uint64_t keep_models; /* 0 = all */
     uint64_t beat_timeout_us;
     int log;         /* enum dml_log_target */
     char *log_level; /* err warning notice info debug */

@@ -141,6 +141,7 @@ static bool worth_a_line(const struct dml_display *d, enum dml_event_kind kind)
     case DML_EVENT_WORKER_READY:
     case DML_EVENT_EVALUATION:
     case DML_EVENT_RESULTS_SAVED:
+    case DML_EVENT_MODEL_SAVED:
     case DML_EVENT_MAX_:
         return false;
     }

@@ -68,7 +68,7 @@ static void take(struct dml_live *live, enum dml_event_kind kind, const json_t *
                  uint64_t now_us)
 {
     struct dml_status *s = &live->status;
-    if (json_object_get(record, "DML_TESTCASE"))
+    if (json_object_get(record, "DML_TESTCASE") && kind != DML_EVENT_RESULTS_SAVED)
         take_run(live, record);
     switch (kind) {
     case DML_EVENT_CASE_STARTED:
@@ -110,6 +110,7 @@ static void take(struct dml_live *live, enum dml_event_kind kind, const json_t *
     case DML_EVENT_WORKER_REFUSED:
     case DML_EVENT_WORKER_WARNING:
     case DML_EVENT_RESULTS_SAVED:
+    case DML_EVENT_MODEL_SAVED:
     case DML_EVENT_MODEL_UNSAVED:
     case DML_EVENT_MAX_:
         return;

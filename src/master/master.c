@@ -14,6 +14,7 @@
 #include <syslog.h>
 
 #include "base/err.h"
+#include "base/fileio.h"
 #include "base/log.h"
 #include "master/desk.h"
 #include "master/progress.h"
@@ -116,6 +117,7 @@ static int build(struct dml_master *m, struct dml_err *err)
     m->progress = dml_progress_new();
     if (!m->events || !m->roster || !m->progress)
         return -ENOMEM;
+    (void)dml_fileio_sweep(o->results_dir); /* what cannot be removed is in nobody's way */
 
     const struct dml_runner_options ro = {
         .roster = m->roster,
@@ -124,6 +126,7 @@ static int build(struct dml_master *m, struct dml_err *err)
         .plugin_dir = o->plugin_dir,
         .data_dir = o->data_dir,
         .results_dir = o->results_dir,
+        .keep_models = o->keep_models,
         .finished = finished,
         .arg = m,
     };

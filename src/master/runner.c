@@ -9,7 +9,6 @@
  */
 #include "master/runner.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -19,6 +18,7 @@
 #include "base/clock.h"
 #include "base/err.h"
 #include "master/archive.h"
+#include "master/models.h"
 #include "master/roster.h"
 #include "master/seats.h"
 #include "matrix.h"
@@ -57,7 +57,7 @@ struct dml_runner {
     pthread_mutex_t results_lock;
     struct dml_results *results;
 
-    char stamp[40]; /* of the experiment, for file names */
+    char stamp[DML_MODELS_STAMP_MAX]; /* of the experiment, for file names */
     unsigned n_same_stamp;
     unsigned n_failed;
     uint64_t kept_us; /* when the results were written last */
@@ -168,18 +168,6 @@ static void set_seats(struct dml_runner *r, struct dml_seats *seats)
     pthread_mutex_unlock(&r->seats_lock);
 }
 
-/* results-dir/NAME-LABEL-rREPEAT-STAMP.dmlmodel, without letters that a shell would ask about. */
-static char *checkpoint_path(const struct dml_runner *r, const struct dml_event_run *event)
-{
-    char name[160];
-    size_t n = (size_t)snprintf(name, sizeof(name), "%s-%s", event->testcase, event->label);
-    for (size_t i = 0; i < n && i < sizeof(name) - 1; i++)
-        if (!isalnum((unsigned char)name[i]) && !strchr("._=-", name[i]))
-            name[i] = '-';
-    return dml_mem_printf("%s/%s-r%u-%s.dmlmodel", r->o.results_dir, name, event->i_repeat + 1,
-                          r->stamp);
-}
-
 /* As rank 0, with workers seated. */
 static int lead(struct dml_runner *r, const struct dml_testcase *tc, struct dml_comm *comm,
                 const char *testcase, const char *model, const struct dml_event_run *event,
@@ -201,7 +189,7 @@ static int lead(struct dml_runner *r, const struct dml_testcase *tc, struct dml_
         return ret;
     }
     set_seats(r, seats);
-    _cleanup_(dml_mem_freep) char *path = checkpoint_path(r, event);
+    _cleanup_(dml_mem_freep) char *path = dml_models_path(r->o.results_dir, event, r->stamp);
     r->env.describe_arg = seats;
     struct dml_run_args args = {
         .tc = tc,
@@ -293,30 +281,14 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
         set_comm(r, NULL);
         dml_server_comm_stop(comm);
         dml_comm_free(comm);
+        /* What cannot be removed stays; the disk that it fills is told of when a model is not saved. */
+        (void)dml_models_prune(r->o.results_dir, r->o.keep_models, r->stamp);
     }
     if (atomic_load(&r->cancel))
         return -ECANCELED;
     r->n_failed += ret != 0;
     keep_results(r);
     return 0;
-}
-
-/* File names keep the time, without the ':' that other systems do not like in them. A second
- * experiment within a second gets a number more. */
-static void make_stamp(struct dml_runner *r)
-{
-    char wall[24], stamp[24];
-    size_t n = 0;
-    dml_clock_wall_text(wall, sizeof(wall));
-    for (const char *p = wall; *p; p++)
-        if (*p != ':' && *p != '-')
-            stamp[n++] = *p;
-    stamp[n] = '\0';
-    r->n_same_stamp = strncmp(stamp, r->stamp, n) ? 1 : r->n_same_stamp + 1;
-    if (r->n_same_stamp > 1)
-        snprintf(r->stamp, sizeof(r->stamp), "%s-%u", stamp, r->n_same_stamp);
-    else
-        snprintf(r->stamp, sizeof(r->stamp), "%s", stamp);
 }
 
 static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
@@ -326,7 +298,7 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
     pthread_mutex_lock(&r->results_lock);
     r->results = results;
     pthread_mutex_unlock(&r->results_lock);
-    make_stamp(r);
+    dml_models_stamp(r->stamp, &r->n_same_stamp);
     r->n_failed = 0;
     r->kept_us = dml_clock_now_us();
     r->archived = false;
@@ -350,7 +322,7 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
             ret = saved;
         (void)dml_results_to_json(results, &json);
         if (path)
-            dml_event_results_saved(r->o.events, NULL, path);
+            dml_event_results_saved(r->o.events, results->name, path);
     }
     dml_results_free(results);
     struct dml_runner_outcome outcome = {

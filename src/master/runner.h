@@ -29,6 +29,7 @@ struct dml_runner_options {
     struct dml_roster *roster;
     struct dml_events *events;
     const char *model_dir, *plugin_dir, *data_dir, *results_dir;
+    uint64_t keep_models; /* see dml_models_prune() */
     /* On the run thread, after each experiment. */
     void (*finished)(void *arg, const struct dml_runner_outcome *outcome);
     void *arg;

@@ -42,6 +42,7 @@ static const struct {
     [DML_EVENT_RUN_FAILED] = {"8dc2596cbc1d4254b12ce33a0d26f766", "run-failed", LOG_ERR},
     [DML_EVENT_MODEL_UNSAVED] = {"d5bca57abcdc4c2e9a02d985ba7214f9", "model-unsaved", LOG_ERR},
     [DML_EVENT_RESULTS_SAVED] = {"525c87c667c04b51af7b7304de366016", "results-saved", LOG_INFO},
+    [DML_EVENT_MODEL_SAVED] = {"ef5d2af14b60450f9615fdd30b0f2045", "model-saved", LOG_INFO},
 };
 
 struct dml_events {
@@ -413,15 +414,27 @@ void dml_event_model_unsaved(struct dml_events *ev, const struct dml_event_run *
     tell_error(ev, DML_EVENT_MODEL_UNSAVED, run, "ended, but its model could not be saved", r, err);
 }
 
-void dml_event_results_saved(struct dml_events *ev, const struct dml_event_run *run,
-                             const char *path)
+void dml_event_model_saved(struct dml_events *ev, const struct dml_event_run *run,
+                           const char *path)
+{
+    if (!ev)
+        return;
+    struct dml_record rec;
+    begin(&rec, DML_EVENT_MODEL_SAVED);
+    add_run(&rec, run);
+    dml_record_text(&rec, "DML_PATH", path);
+    dml_record_message(&rec, "its model is in %s", or_dash(path));
+    emit(ev, DML_EVENT_MODEL_SAVED, &rec, run, NULL, NULL);
+}
+
+void dml_event_results_saved(struct dml_events *ev, const char *testcase, const char *path)
 {
     if (!ev)
         return;
     struct dml_record rec;
     begin(&rec, DML_EVENT_RESULTS_SAVED);
-    add_run(&rec, run);
+    dml_record_text(&rec, "DML_TESTCASE", testcase);
     dml_record_text(&rec, "DML_PATH", path);
-    dml_record_message(&rec, "results are in %s", or_dash(path));
-    emit(ev, DML_EVENT_RESULTS_SAVED, &rec, run, NULL, NULL);
+    dml_record_message(&rec, "results of %s are in %s", or_dash(testcase), or_dash(path));
+    emit(ev, DML_EVENT_RESULTS_SAVED, &rec, NULL, NULL, NULL);
 }

@@ -29,6 +29,7 @@ enum dml_event_kind {
     DML_EVENT_RUN_ENDED,
     DML_EVENT_RUN_FAILED,
     DML_EVENT_RESULTS_SAVED,
+    DML_EVENT_MODEL_SAVED,
     DML_EVENT_MODEL_UNSAVED,  /* a run ended well, but its model found no room */
     DML_EVENT_MAX_
 };
@@ -128,5 +129,7 @@ void dml_event_run_failed(struct dml_events *ev, const struct dml_event_run *run
                           const struct dml_err *err);
 void dml_event_model_unsaved(struct dml_events *ev, const struct dml_event_run *run, int r,
                              const struct dml_err *err);
-void dml_event_results_saved(struct dml_events *ev, const struct dml_event_run *run,
-                             const char *path);
+void dml_event_model_saved(struct dml_events *ev, const struct dml_event_run *run,
+                           const char *path);
+/* Those of the whole experiment, whose runs are in the file. */
+void dml_event_results_saved(struct dml_events *ev, const char *testcase, const char *path);

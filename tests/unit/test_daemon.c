@@ -32,6 +32,7 @@ static void test_defaults(void)
     tap_str(m.testcase, DML_SYSCONFDIR "/testcase.conf", "test case");
     tap_str(m.results_dir, DML_STATE_DIR "/results", "results");
     tap_int(m.remote, 1, "other machines may look");
+    tap_int((long long)m.keep_models, 100, "keep-models");
     tap_int(m.log, DML_LOG_AUTO, "log");
     tap_str(w.master, "localhost", "master");
     tap_int((long long)w.cache_max, 2LL << 30, "cache");
@@ -53,13 +54,14 @@ static void test_load(void)
     (void)dml_opt_defaults(dml_master_opts, &m);
     _cleanup_(dml_mem_freep) char *path =
         put("m.conf", "[master]\nlisten = 127.0.0.1:0\nremote = full\nbeat-timeout = 2 min\n"
-                      "log = json\ntestcase =\nresults-dir = /srv/my results\n");
+                      "log = json\ntestcase =\nkeep-models = 0\nresults-dir = /srv/my results\n");
     _cleanup_(dml_mem_freep) char *dropins = dml_mem_printf("%s.d", path);
     tap_int(dml_daemon_load(dml_master_opts, &m, path, true, &err), 0, "a file");
     tap_str(m.listen, "127.0.0.1:0", "listen");
     tap_int(m.remote, 2, "remote");
     tap_int((long long)m.beat_timeout_us, 120000000, "beat-timeout");
     tap_int(m.log, DML_LOG_JSON, "log");
+    tap_int((long long)m.keep_models, 0, "keep-models");
     tap_str(m.testcase, "", "empty means none");
     tap_str(m.results_dir, "/srv/my results", "a path with a blank");
     tap_str(m.log_level, "info", "what is not in the file keeps its default");

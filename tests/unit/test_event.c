@@ -131,7 +131,8 @@ static void emit_all(struct dml_events *ev)
     dml_event_run_ended(ev, &run, &totals);
     dml_event_run_failed(ev, &run, -ETIMEDOUT, &err);
     dml_event_model_unsaved(ev, &run, -ENOSPC, &err);
-    dml_event_results_saved(ev, &run, "/var/lib/dml/results/cifar10-nodes.json");
+    dml_event_model_saved(ev, &run, "/var/lib/dml/results/cifar10-nodes-3-6-r2.dmlmodel");
+    dml_event_results_saved(ev, "cifar10-nodes", "/var/lib/dml/results/cifar10-nodes.json");
 }
 
 static void test_records(const struct seen *seen)
@@ -195,6 +196,10 @@ static void test_records(const struct seen *seen)
             "the sentence of a failure");
     tap_str(text_of(seen, DML_EVENT_RUN_FAILED, "MESSAGE"),
             "cifar10-nodes 3:6, run 2/5 failed: x.conf:7: too few workers", "and its message");
+    tap_str(text_of(seen, DML_EVENT_MODEL_SAVED, "DML_CASE"), "3:6", "a model is of one run");
+    tap_str(text_of(seen, DML_EVENT_RESULTS_SAVED, "DML_TESTCASE"), "cifar10-nodes",
+            "results are of the experiment");
+    tap_ok(!json_object_get(seen->records[DML_EVENT_RESULTS_SAVED], "DML_CASE"), "and of no case");
 }
 
 static void test_limits(struct dml_events *ev, struct seen *seen)
@@ -224,6 +229,27 @@ static void test_limits(struct dml_events *ev, struct seen *seen)
             "without a sentence the error's name");
     dml_event_worker_lost(ev, NULL, "\xff\xfe");
     tap_ok(seen->records[DML_EVENT_WORKER_LOST] != NULL, "odd texts make a record too");
+}
+
+/* What journalctl -x says of a model is not what it says of a table. */
+static void test_saved_entries(const char *text)
+{
+    static const struct {
+        enum dml_event_kind kind;
+        const char *wanted, *unwanted;
+    } sayings[] = {
+        {DML_EVENT_RESULTS_SAVED, "CSV", "evaluate"},
+        {DML_EVENT_MODEL_SAVED, "dmlctl evaluate", "CSV"},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(sayings); i++) {
+        const char *entry = strstr(text, dml_event_message_id(sayings[i].kind));
+        const char *end = entry ? strstr(entry, "\n-- ") : NULL;
+        _cleanup_(dml_mem_freep) char *said =
+            entry ? strndup(entry, end ? (size_t)(end - entry) : strlen(entry)) : NULL;
+        tap_has(said ? said : "", sayings[i].wanted, dml_event_name(sayings[i].kind));
+        tap_ok(said && !strstr(said, sayings[i].unwanted), "and not of \"%s\"",
+               sayings[i].unwanted);
+    }
 }
 
 /* Every @FIELD@ of an entry is one the event has. */
@@ -277,6 +303,7 @@ static void test_catalog(const struct seen *seen)
         tap_ok(remedy && remedy + 20 < end, "says what it means and what to do");
         tap_ok(fields_exist(entry, end, seen->records[k], name), "names only its own fields");
     }
+    test_saved_entries(text);
 }
 
 int main(void)

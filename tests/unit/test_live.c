@@ -58,6 +58,8 @@ static void test_story(void)
     }
     feed(&live, 150, "{\"DML_EVENT\":\"run-ended\",\"DML_ACCURACY\":0.9," RUN "}");
     tap_near(live.status.remaining_s, 50.0, 1e-9, "two of four runs took 50 s");
+    feed(&live, 150, "{\"DML_EVENT\":\"results-saved\",\"DML_TESTCASE\":\"nodes\"}");
+    tap_str(live.status.label, "3:6", "results of all cases do not hide which was the last");
 }
 
 static void test_late(void)
