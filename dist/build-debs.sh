@@ -1,19 +1,22 @@
 #!/bin/bash
 # Builds the Debian packages from a copy of this source tree, so that the tree itself stays clean.
 #
-# usage: build-debs.sh [-v VERSION] [-x COMMAND] [-o DPKG-OPTION]… FOLDER
+# usage: build-debs.sh [-s] [-v VERSION] [-x COMMAND] [-o DPKG-OPTION]… FOLDER
 #
+#   -s              the source package, too
 #   -v VERSION      as if the tree had this version (0.0.9-1): for tests of upgrades
 #   -x COMMAND      run by a shell in the copy before it is built
 #   -o DPKG-OPTION  handed on to dpkg-buildpackage, such as -o -aarm64
 #
 # The .deb, .changes and .buildinfo files are in FOLDER afterwards, and build.log. Wants dpkg-dev
 # and what debian/control asks for; DEB_BUILD_OPTIONS and DEB_BUILD_PROFILES mean what they always do.
+# Two builds of the same tree give the same bits: make check-reproducible.
 set -eu
 top=$(cd "$(dirname "$(readlink -f "$0")")/.." && pwd)
-version='' command='' options=()
-while getopts v:x:o: option; do
+version='' command='' what=-b options=()
+while getopts sv:x:o: option; do
     case $option in
+    s) what=-F ;;
     v) version=$OPTARG ;;
     x) command=$OPTARG ;;
     o) options+=("$OPTARG") ;;
@@ -40,8 +43,8 @@ if [ -n "$version" ]; then
     grep -qF "[${version%-*}]" configure.ac || fail "configure.ac did not take the version"
 fi
 [ -z "$command" ] || sh -eu -c "$command"
-if ! dpkg-buildpackage -us -uc -b "${options[@]}" >"$folder/build.log" 2>&1; then
+if ! dpkg-buildpackage -us -uc $what "${options[@]}" >"$folder/build.log" 2>&1; then
     tail -n 40 "$folder/build.log" >&2
     fail "dpkg-buildpackage failed, see $folder/build.log"
 fi
-mv "$work"/*.deb "$work"/*.changes "$work"/*.buildinfo "$folder/"
+find "$work" -maxdepth 1 -type f -exec mv -t "$folder" {} +
