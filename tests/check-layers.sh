@@ -41,7 +41,7 @@ ctl       base data nn strategy rpc report conf paradigm run
 # jansson: JSON is written and read in report/, printed by dmlctl and base/log.c. zlib: gzipped files.
 # openssl: SHA-256 of files and of cached shards.
 DOORS='
-<grpc/*                 rpc/channel.c rpc/listener.c rpc/loop.c rpc/stream.c rpc/transfer.c
+<grpc/*                 rpc/channel.c rpc/listener.c rpc/loop.c rpc/settings.c rpc/settings.h rpc/stream.c rpc/transfer.c
 *.pb-c.h                rpc/wire.c
 <protobuf-c/*           rpc/wire.c
 <cblas.h>               nn/gemm.c

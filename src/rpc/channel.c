@@ -1,9 +1,6 @@
 /*
- * Channel arguments, and where their numbers come from:
+ * Channel arguments, and where their numbers come from (those of both ends: settings.c):
  *
- * - keepalive 20 s + 20 s: without it a cut cable is never noticed; with 2 s + 2 s a healthy slow
- *   transfer (36 MB over 20 Mbit/s) was killed, since pings queue behind data;
- * - receive limit DML_WIRE_MESSAGE_MAX: bodies come in chunks, so nothing larger is ever right;
  * - 20 s for a connection to come about, which is what MIN_RECONNECT_BACKOFF means besides its
  * name: with 200 ms a busy machine never gets through;
  * - no proxy: http_proxy in the environment would be used even for 127.0.0.1;
@@ -25,6 +22,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "rpc/settings.h"
 #include "rpc/wire.h"
 
 static int refuse(const char *name, struct dml_err *err)
@@ -80,30 +78,18 @@ int dml_channel_target(const char *name, char ret[DML_CHANNEL_TARGET_MAX], struc
     return n > 0 && n < DML_CHANNEL_TARGET_MAX ? 0 : refuse(name, err);
 }
 
-static grpc_arg integer(const char *key, int value)
-{
-    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key};
-    arg.value.integer = value;
-    return arg;
-}
-
 struct grpc_channel *dml_channel_new_within(const char *target, uint64_t connect_us)
 {
     uint64_t ms = connect_us / 1000;
-    int connect_ms = ms < INT_MAX ? (int)ms : INT_MAX;
-    grpc_arg list[] = {
-        integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, DML_WIRE_MESSAGE_MAX),
-        integer(GRPC_ARG_ENABLE_HTTP_PROXY, 0),
-        integer(GRPC_ARG_KEEPALIVE_TIME_MS, 20 * 1000),
-        integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000),
-        integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
-        integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, connect_ms),
-        integer(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 30 * 1000),
-        integer(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1),
-        integer(GRPC_ARG_ENABLE_RETRIES, 0),
+    const struct dml_setting own[] = {
+        {GRPC_ARG_ENABLE_HTTP_PROXY, 0},
+        {GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, ms < INT_MAX ? (int)ms : INT_MAX},
+        {GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, 30 * 1000},
+        {GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1},
+        {GRPC_ARG_ENABLE_RETRIES, 0},
     };
-    grpc_channel_args args = {.num_args = ARRAY_SIZE(list), .args = list};
+    grpc_arg list[ARRAY_SIZE(own) + DML_SETTINGS_COMMON];
+    grpc_channel_args args = dml_settings(own, ARRAY_SIZE(own), list);
     grpc_channel_credentials *credentials = grpc_insecure_credentials_create();
     grpc_channel *channel = grpc_channel_create(target, credentials, &args);
     grpc_channel_credentials_release(credentials);

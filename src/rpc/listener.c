@@ -23,7 +23,7 @@
 #include "base/err.h"
 #include "rpc/listen.h"
 #include "rpc/loop.h"
-#include "rpc/wire.h"
+#include "rpc/settings.h"
 
 enum { N_SLOTS = 4 }; /* calls that may begin at the same time; the rest wait inside gRPC */
 
@@ -80,26 +80,15 @@ static void on_shutdown(void *obj, bool ok)
     dml_loop_release(l->loop);
 }
 
-static grpc_arg integer(const char *key, int value)
-{
-    grpc_arg arg = {.type = GRPC_ARG_INTEGER, .key = (char *)(uintptr_t)key};
-    arg.value.integer = value;
-    return arg;
-}
-
-/* For the numbers see channel.c; clients may ping twice as often as they do. */
+/* Clients may ping twice as often as they do (settings.c). */
 static grpc_server *create(struct dml_loop *loop)
 {
-    grpc_arg list[] = {
-        integer(GRPC_ARG_MAX_RECEIVE_MESSAGE_LENGTH, DML_WIRE_MESSAGE_MAX),
-        integer(GRPC_ARG_ALLOW_REUSEPORT, 0),
-        integer(GRPC_ARG_KEEPALIVE_TIME_MS, 20 * 1000),
-        integer(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, 20 * 1000),
-        integer(GRPC_ARG_KEEPALIVE_PERMIT_WITHOUT_CALLS, 1),
-        integer(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0),
-        integer(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10 * 1000),
+    static const struct dml_setting own[] = {
+        {GRPC_ARG_ALLOW_REUSEPORT, 0},
+        {GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, 10 * 1000},
     };
-    grpc_channel_args args = {.num_args = ARRAY_SIZE(list), .args = list};
+    grpc_arg list[ARRAY_SIZE(own) + DML_SETTINGS_COMMON];
+    grpc_channel_args args = dml_settings(own, ARRAY_SIZE(own), list);
     grpc_server *server = grpc_server_create(&args, NULL);
     grpc_server_register_completion_queue(server, dml_loop_queue(loop), NULL);
     return server;
