@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/err.h"
 #include "ctl/client.h"
 #include "ctl/commands.h"
 #include "ctl/out.h"
@@ -61,41 +60,21 @@ static int print_workers(const struct dml_status_worker *w, size_t n)
     return dml_table_print(t, 2, stdout);
 }
 
-struct reply {
-    const struct dml_ctl *ctl;
-    struct dml_err *err;
-    bool seen;
-};
-
-static int take_reply(void *arg, const char *json)
+static int show(const char *json, struct dml_err *err)
 {
-    struct reply *reply = arg;
     _cleanup_(dml_mem_freep) struct dml_status_worker *workers = NULL;
     size_t n = 0;
-    int r = dml_status_workers_unpack(json, strlen(json), &workers, &n, reply->err);
-    if (r < 0)
-        return r;
-    reply->seen = true;
-    if (reply->ctl->json) {
-        (void)puts(json);
-        return 0;
-    }
-    if (n == 0) {
-        (void)puts("No worker is there.");
-        return 0;
-    }
-    return print_workers(workers, n);
+    int r = dml_status_workers_unpack(json, strlen(json), &workers, &n, err);
+    if (r < 0 || n)
+        return r < 0 ? r : print_workers(workers, n);
+    (void)puts("No worker is there.");
+    return 0;
 }
 
 static int exec(struct dml_ctl *ctl, const void *options, char **args, int n_args)
 {
-    struct dml_err err = {0};
-    struct reply reply = {.ctl = ctl, .err = &err};
     (void)options, (void)args, (void)n_args;
-    int r = dml_client_call(ctl, DML_CONTROL_WORKERS, NULL, NULL, take_reply, &reply, &err);
-    if (r >= 0 && !reply.seen)
-        r = dml_err_set(&err, -EBADMSG, "the master did not answer");
-    return r < 0 ? dml_ctl_fail(r, &err) : DML_CTL_OK;
+    return dml_client_ask(ctl, DML_CONTROL_WORKERS, show);
 }
 
 const struct dml_ctl_command dml_cmd_workers = {
