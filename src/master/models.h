@@ -14,8 +14,8 @@ struct dml_event_run;
  */
 void dml_models_stamp(char io_stamp[DML_MODELS_STAMP_MAX], unsigned *io_n_same);
 
-/* dir/NAME-CASE-rREPEAT-STAMP.dmlmodel, without letters that a shell would ask about. Owner: caller.
- * NULL: out of memory. */
+/* dir/NAME-CASE-rREPEAT-STAMP.dmlmodel, without letters that a shell would ask about. Owner:
+ * caller. NULL: out of memory. */
 char *dml_models_path(const char *dir, const struct dml_event_run *run, const char *stamp);
 
 /*

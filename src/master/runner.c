@@ -281,7 +281,8 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
         set_comm(r, NULL);
         dml_server_comm_stop(comm);
         dml_comm_free(comm);
-        /* What cannot be removed stays; the disk that it fills is told of when a model is not saved. */
+        /* What cannot be removed stays; the disk that it fills is told of when a model is not
+         * saved. */
         (void)dml_models_prune(r->o.results_dir, r->o.keep_models, r->stamp);
     }
     if (atomic_load(&r->cancel))

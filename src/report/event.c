@@ -414,8 +414,7 @@ void dml_event_model_unsaved(struct dml_events *ev, const struct dml_event_run *
     tell_error(ev, DML_EVENT_MODEL_UNSAVED, run, "ended, but its model could not be saved", r, err);
 }
 
-void dml_event_model_saved(struct dml_events *ev, const struct dml_event_run *run,
-                           const char *path)
+void dml_event_model_saved(struct dml_events *ev, const struct dml_event_run *run, const char *path)
 {
     if (!ev)
         return;

@@ -30,7 +30,7 @@ enum dml_event_kind {
     DML_EVENT_RUN_FAILED,
     DML_EVENT_RESULTS_SAVED,
     DML_EVENT_MODEL_SAVED,
-    DML_EVENT_MODEL_UNSAVED,  /* a run ended well, but its model found no room */
+    DML_EVENT_MODEL_UNSAVED, /* a run ended well, but its model found no room */
     DML_EVENT_MAX_
 };
 
@@ -114,8 +114,8 @@ void dml_event_worker_joined(struct dml_events *ev, const char *id, const char *
                              const char *peer, const char *board, uint32_t cores);
 void dml_event_worker_lost(struct dml_events *ev, const char *id, const char *why);
 void dml_event_worker_refused(struct dml_events *ev, const char *id, const char *why);
-/* cores_held: what holds the worker to a fraction of a core, "kernel quota" or "duty cycle"; "" when
- * nothing has to. */
+/* cores_held: what holds the worker to a fraction of a core, "kernel quota" or "duty cycle"; ""
+ * when nothing has to. */
 void dml_event_worker_ready(struct dml_events *ev, const struct dml_event_run *run, uint32_t rank,
                             uint64_t n_samples, bool from_cache, const char *cores_held);
 void dml_event_worker_warning(struct dml_events *ev, const char *id, const char *what);

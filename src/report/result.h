@@ -129,6 +129,6 @@ char *dml_results_path(const struct dml_results *r, const char *dir, const char 
                        const char *suffix);
 int dml_results_load(const char *path, struct dml_results **ret, struct dml_err *err);
 
-/* The *.json of dir that was saved last; where that is not known, the newest by its time. Own string.
- * -ENOENT when there is none. */
+/* The *.json of dir that was saved last; where that is not known, the newest by its time. Own
+ * string. -ENOENT when there is none. */
 int dml_results_newest(const char *dir, char **ret_path, struct dml_err *err);

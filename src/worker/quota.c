@@ -1,7 +1,7 @@
 /*
  * A group may not hold processes and hand controllers to its children at once, so the worker first
- * steps down into the leaf "train" and then enables cpu for it; the leaf's cpu.max is the limit. The
- * leaf goes with the unit: systemd removes what it delegated.
+ * steps down into the leaf "train" and then enables cpu for it; the leaf's cpu.max is the limit.
+ * The leaf goes with the unit: systemd removes what it delegated.
  *
  * Heartbeats live in the same process and under the same limit. That is on purpose: a share of a
  * core means all of dml, and a heartbeat needs microseconds.

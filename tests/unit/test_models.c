@@ -37,7 +37,8 @@ static void test_names(void)
     dml_models_stamp(stamp, &n_same);
     tap_ok(strcmp(first, stamp) != 0, "%s is another than %s", stamp, first);
 
-    const struct dml_event_run run = {.testcase = "my test", .label = "3:6, lr=0.1/x", .i_repeat = 1};
+    const struct dml_event_run run = {
+        .testcase = "my test", .label = "3:6, lr=0.1/x", .i_repeat = 1};
     _cleanup_(dml_mem_freep) char *path = dml_models_path("/r", &run, "20261121T141523Z");
     tap_str(path, "/r/my-test-3-6--lr=0.1-x-r2-20261121T141523Z.dmlmodel", "a model's name");
 }
@@ -45,12 +46,9 @@ static void test_names(void)
 static void test_prune(void)
 {
     static const char *const by_age[] = {
-        "t-3-3-r1-20251231T235959Z.dmlmodel",
-        "z-1-1-r12-20260101T000000Z.dmlmodel",
-        "t-3-3-r1-20260101T000000Z-2.dmlmodel",
-        "t-3-3-r1-20260101T000000Z-10.dmlmodel",
-        "a-1-1-r1-20261121T141523Z.dmlmodel",
-        "a-1-1-r2-20261121T141523Z.dmlmodel",
+        "t-3-3-r1-20251231T235959Z.dmlmodel",   "z-1-1-r12-20260101T000000Z.dmlmodel",
+        "t-3-3-r1-20260101T000000Z-2.dmlmodel", "t-3-3-r1-20260101T000000Z-10.dmlmodel",
+        "a-1-1-r1-20261121T141523Z.dmlmodel",   "a-1-1-r2-20261121T141523Z.dmlmodel",
     };
     static const char *const others[] = {
         "t.json",

@@ -295,7 +295,8 @@ static void test_newest(const char *dir, const char *path)
     tap_int(dml_results_newest(dir, &again, &err), 0, "the newest");
     tap_str(again, second, "is not that");
     (void)unlink(copied);
-    tap_int(dml_fileio_write(latest, "../second.json\n", 15, 0644, &err), 0, "a name that leads out");
+    tap_int(dml_fileio_write(latest, "../second.json\n", 15, 0644, &err), 0,
+            "a name that leads out");
     tap_int(dml_results_newest(dir, &outside, &err), 0, "is not followed");
     tap_str(outside, path, "but the time of the files, then");
     tap_int(dml_fileio_write(latest, "second.json\n", 12, 0644, &err), 0, "when what it names");

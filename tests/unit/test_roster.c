@@ -90,10 +90,10 @@ static void test_silence(void)
         {0, 5, 0, "without patience everybody is silent"},
     };
     for (size_t i = 0; i < ARRAY_SIZE(rows); i++)
-        tap_int((long long)(dml_roster_silence_us(rows[i].timeout * SECOND,
-                                                  rows[i].pause * SECOND) /
-                            SECOND),
-                (long long)rows[i].want, rows[i].why);
+        tap_int(
+            (long long)(dml_roster_silence_us(rows[i].timeout * SECOND, rows[i].pause * SECOND) /
+                        SECOND),
+            (long long)rows[i].want, rows[i].why);
     tap_int((long long)dml_roster_silence_us(UINT64_C(3600) * SECOND, UINT64_MAX),
             3600LL * (long long)SECOND, "an absurd pause");
 
