@@ -145,7 +145,7 @@ static int lead(struct dml_run_env *env, struct dml_run_args *args, struct dml_t
                              train->n_classes, err);
     _cleanup_(dml_shards_freep) struct dml_shards *shards = NULL;
     if (r == 0)
-        r = dml_shard_make(train, &tc->data, tc->data.split_seed, task->comm->size - 1, &shards,
+        r = dml_shard_make(train, &tc->data, tc->data.split_seed, dml_parallel_replicas(tc), &shards,
                            err);
     _cleanup_(dml_mem_freep) float *vec = dml_mem_floats(dml_model_n_vec(task->model));
     if (r == 0 && !vec)

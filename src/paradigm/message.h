@@ -13,7 +13,8 @@ struct dml_task;
 
 enum dml_message_kind {
     /* Provisioning: who has which shard. */
-    DML_MESSAGE_OFFER = DML_COMM_USER, /* 0→w  body: hash of the packed shard, as hex */
+    /* seq: 1 + number of the shard, 0: no data. body: hash of the packed shard, as hex */
+    DML_MESSAGE_OFFER = DML_COMM_USER, /* 0→w */
     DML_MESSAGE_WANT,                  /* w→0  the worker has no such shard */
     DML_MESSAGE_SHARD,                 /* 0→w  body: the packed shard */
     DML_MESSAGE_READY,                 /* w→0  shard and trainer are there */
@@ -24,6 +25,12 @@ enum dml_message_kind {
     DML_MESSAGE_PROGRESS,              /* w→0  one round done, nothing moved (standalone) */
     DML_MESSAGE_UPDATE,                /* w→0  body: vec [P+Q] after training */
     DML_MESSAGE_FINISH,                /* 0→w  the run is over */
+
+    /* Training in step: paradigm/group.h. UPDATE ends a leg; its seq is the leg's. */
+    DML_MESSAGE_LEG,                   /* 0→w  seq: leg. body: u32 [members] samples of each, then
+                                        *      the member's part of the state if it has to have it */
+    DML_MESSAGE_PEER,                  /* w→w  seq: tag of the paradigm. meta: generation */
+    DML_MESSAGE_STUCK,                 /* w→0  seq: generation. body: why, in words, or none */
     DML_MESSAGE_MAX_
 };
 
@@ -38,8 +45,40 @@ enum {
     DML_UPDATE_LOSS,
     DML_UPDATE_ACCURACY,
     DML_UPDATE_WORK_US,
+    DML_UPDATE_IDLE_US,        /* waited for other workers */
+    DML_UPDATE_SENDING_US,     /* something waited to be sent */
+    DML_UPDATE_SENT_BYTES,     /* by this worker, to all */
+    DML_UPDATE_RECEIVED_BYTES,
+    DML_UPDATE_OPTIM_STEP,     /* that the optimiser has made since the run began */
+    DML_UPDATE_CHECK,          /* the same for all whose state should be the same; 0: not said */
     DML_UPDATE_N_
 };
+
+/* Meta of LEG. Members are bits: rank r is bit r % DML_LEG_BITS of number r / DML_LEG_BITS. */
+enum {
+    DML_LEG_GENERATION,
+    DML_LEG_ROUND,
+    DML_LEG_FIRST,         /* step within the round */
+    DML_LEG_STEPS,
+    DML_LEG_EPOCH_BATCHES, /* minibatches of an epoch of the largest shard */
+    DML_LEG_OPTIM_STEP,    /* steps the optimiser has made */
+    DML_LEG_HAS_PART,
+    DML_LEG_MEMBERS,       /* five of them */
+    DML_LEG_N_ = DML_LEG_MEMBERS + 5
+};
+#define DML_LEG_BITS 52 /* that a double holds, and to spare */
+
+/* Meta of PEER. */
+enum { DML_PEER_GENERATION, DML_PEER_N_ };
+
+/* Meta of STUCK: the rank that is waited for; 1: it cannot be reached, 0: it is silent. */
+enum { DML_STUCK_RANK, DML_STUCK_UNREACHABLE, DML_STUCK_N_ };
+
+/* Whether x, from outside, is a whole number of at least min. */
+static inline bool dml_message_is_count(double x, double min)
+{
+    return x >= min && x <= 0x1p53 && x == (double)(uint64_t)x;
+}
 
 /* A message without body. */
 int dml_message_send(struct dml_comm *comm, uint32_t to, uint32_t kind, uint64_t seq);

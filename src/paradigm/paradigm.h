@@ -31,7 +31,7 @@ struct dml_task {
 
     /* Rank 0 only. */
     const struct dml_dataset *train, *test;
-    const struct dml_shards *shards;  /* [nodes] */
+    const struct dml_shards *shards;  /* one for each replica: dml_parallel_replicas() */
     struct dml_events *events;
     const struct dml_event_run *run;
     /* Id and health of a rank, for the records; may be NULL. */
@@ -45,6 +45,12 @@ struct dml_task {
 
 struct dml_paradigm {
     const char *name, *summary;
+    /*
+     * Whether the model and the numbers of the test case go with the paradigm, and the bytes of its
+     * largest worker, data apart. NULL: whatever a trainer takes. Returns 0, -EINVAL, -ENOMEM.
+     */
+    int (*plan)(const struct dml_testcase *tc, const struct dml_model *model,
+                const struct dml_trainer_cpu *cpu, uint64_t *ret_bytes, struct dml_err *err);
     int (*master)(struct dml_task *task, struct dml_err *err);
     int (*worker)(struct dml_task *task, struct dml_err *err);
 };

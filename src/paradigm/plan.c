@@ -57,9 +57,16 @@ int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, 
     int r = plan_cores(plan.cores_per_node, cores_here, &plan, err);
     if (r < 0)
         return r;
-    /* The trainer, the message it received and the one it sends. */
-    plan.worker_bytes = dml_trainer_memory(model, &tc->train, plan.n_threads) +
-                        2 * (uint64_t)dml_model_n_vec(model) * sizeof(float);
+    struct dml_trainer_cpu cpu = {.n_threads = plan.n_threads, .duty = plan.duty};
+    if (paradigm->plan) {
+        r = paradigm->plan(tc, model, &cpu, &plan.worker_bytes, err);
+        if (r < 0)
+            return r;
+    } else {
+        /* The trainer, the message it received and the one it sends. */
+        plan.worker_bytes = dml_trainer_memory(model, &tc->train, plan.n_threads) +
+                            2 * (uint64_t)dml_model_n_vec(model) * sizeof(float);
+    }
     *ret = plan;
     return 0;
 }

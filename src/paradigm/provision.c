@@ -13,12 +13,22 @@
 #include "base/err.h"
 #include "base/fileio.h"
 #include "base/text.h"
+#include "conf/parallel.h"
 #include "paradigm/shard_cache.h"
 
-static int pack_shard(const struct dml_task *task, uint32_t rank, struct dml_buf **ret)
+static int pack_shard(const struct dml_task *task, uint32_t shard, struct dml_buf **ret)
 {
     const struct dml_shards *shards = task->shards;
-    return dml_dataset_pack(task->train, shards->index[rank - 1], shards->n[rank - 1], ret);
+    return dml_dataset_pack(task->train, shards->index[shard], shards->n[shard], ret);
+}
+
+/* The first stage of each replica has its data. */
+static uint32_t first_shard(const struct dml_task *task, uint32_t rank)
+{
+    uint32_t stages = (uint32_t)dml_parallel_stages(task->tc);
+    uint32_t i = rank - 1;
+    return i % stages == 0 && i / stages < task->shards->n_shards ? i / stages
+                                                                  : DML_PROVISION_NO_SHARD;
 }
 
 int dml_provision_init(struct dml_provision *p, struct dml_task *task)
@@ -26,22 +36,26 @@ int dml_provision_init(struct dml_provision *p, struct dml_task *task)
     uint32_t size = task->comm->size;
     *p = (struct dml_provision){.task = task};
     p->state = calloc(size, sizeof(*p->state));
-    p->hash = calloc(size, sizeof(*p->hash));
-    if (!p->state || !p->hash)
+    p->shard = calloc(size, sizeof(*p->shard));
+    p->hash = calloc(task->shards->n_shards, sizeof(*p->hash));
+    if (!p->state || !p->shard || !p->hash)
         return -ENOMEM;
-    for (uint32_t rank = 1; rank < size; rank++) {
+    for (uint32_t shard = 0; shard < task->shards->n_shards; shard++) {
         _cleanup_(dml_buf_unrefp) struct dml_buf *packed = NULL;
-        int r = pack_shard(task, rank, &packed);
+        int r = pack_shard(task, shard, &packed);
         if (r < 0)
             return r;
-        dml_fileio_hash(packed->data, packed->len, p->hash[rank]);
+        dml_fileio_hash(packed->data, packed->len, p->hash[shard]);
     }
+    for (uint32_t rank = 1; rank < size; rank++)
+        p->shard[rank] = first_shard(task, rank);
     return 0;
 }
 
 void dml_provision_done(struct dml_provision *p)
 {
     free(p->state);
+    free(p->shard);
     free(p->hash);
     *p = (struct dml_provision){0};
 }
@@ -55,23 +69,41 @@ static void set_state(struct dml_provision *p, uint32_t rank, enum dml_provision
     p->state[rank] = state;
 }
 
+size_t dml_provision_n_samples(const struct dml_provision *p, uint32_t rank)
+{
+    uint32_t shard = p->shard[rank];
+    return shard == DML_PROVISION_NO_SHARD ? 0 : p->task->shards->n[shard];
+}
+
 static int offer(struct dml_provision *p, uint32_t rank)
 {
-    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {
-        .kind = DML_MESSAGE_OFFER,
-        .body = dml_buf_new_copy(p->hash[rank], strlen(p->hash[rank])),
-    };
-    if (!msg.body)
-        return -ENOMEM;
+    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {.kind = DML_MESSAGE_OFFER};
+    if (p->shard[rank] != DML_PROVISION_NO_SHARD) {
+        const char *hash = p->hash[p->shard[rank]];
+        msg.seq = 1 + (uint64_t)p->shard[rank];
+        msg.body = dml_buf_new_copy(hash, strlen(hash));
+        if (!msg.body)
+            return -ENOMEM;
+    }
     set_state(p, rank, DML_PROVISION_OFFERED);
     int r = dml_comm_send(p->task->comm, rank, &msg);
     return r == -EPIPE ? 0 : r; /* gone again: LOST says so in its turn */
 }
 
+int dml_provision_assign(struct dml_provision *p, uint32_t rank, uint32_t shard)
+{
+    if (p->shard[rank] == shard)
+        return 0;
+    p->shard[rank] = shard;
+    return p->state[rank] == DML_PROVISION_GONE ? 0 : offer(p, rank);
+}
+
 static int send_shard(struct dml_provision *p, uint32_t rank)
 {
+    if (p->shard[rank] == DML_PROVISION_NO_SHARD)
+        return 0;
     _cleanup_(dml_message_donep) struct dml_comm_msg msg = {.kind = DML_MESSAGE_SHARD};
-    int r = pack_shard(p->task, rank, &msg.body);
+    int r = pack_shard(p->task, p->shard[rank], &msg.body);
     if (r == 0)
         r = dml_comm_send(p->task->comm, rank, &msg);
     set_state(p, rank, DML_PROVISION_SENT);
@@ -129,7 +161,7 @@ static void tell_ready(struct dml_provision *p, const struct dml_comm_msg *msg)
     bool complete = msg->n_meta >= DML_READY_N_;
     double by = complete ? msg->meta[DML_READY_CORES_HELD] : 0.0;
     dml_event_worker_ready(p->task->events, p->task->run, msg->from,
-                           p->task->shards->n[msg->from - 1],
+                           dml_provision_n_samples(p, msg->from),
                            complete && msg->meta[DML_READY_CACHED] > 0.0,
                            by >= 0.0 && by < DML_CORES_MAX_ ? held[(int)by] : "");
 }
@@ -197,18 +229,19 @@ static int expect(struct dml_task *task, uint32_t kind, struct dml_comm_msg *ret
 
 /* placement = local: this node has all the files; deal them as the master did, keep the own part.
  */
-static int load_local(struct dml_task *task, const char *hash, struct dml_dataset **ret,
-                      struct dml_err *err)
+static int load_local(struct dml_task *task, uint64_t i, const char *hash,
+                      struct dml_dataset **ret, struct dml_err *err)
 {
     const struct dml_data_options *o = task->data;
     _cleanup_(dml_dataset_freep) struct dml_dataset *train = NULL, *test = NULL;
     _cleanup_(dml_shards_freep) struct dml_shards *shards = NULL;
     int r = dml_dataset_load(o, &train, &test, err);
     if (r == 0)
-        r = dml_shard_make(train, o, o->split_seed, task->comm->size - 1, &shards, err);
+        r = dml_shard_make(train, o, o->split_seed, dml_parallel_replicas(task->tc), &shards, err);
     if (r < 0)
         return r;
-    uint32_t i = task->comm->rank - 1;
+    if (i >= shards->n_shards)
+        return -EPROTO;
     _cleanup_(dml_buf_unrefp) struct dml_buf *packed = NULL;
     r = dml_dataset_pack(train, shards->index[i], shards->n[i], &packed);
     if (r < 0)
@@ -242,29 +275,35 @@ static int receive_shard(struct dml_task *task, const char *hash, struct dml_dat
     return r;
 }
 
-int dml_provision_fetch(struct dml_task *task, struct dml_dataset **ret, bool *ret_cached,
-                        struct dml_err *err)
+int dml_provision_take(struct dml_task *task, const struct dml_comm_msg *offer,
+                       struct dml_dataset **ret, bool *ret_cached, struct dml_err *err)
 {
     char hash[DML_FILEIO_HASH_LEN] = "";
-    {
-        _cleanup_(dml_message_donep) struct dml_comm_msg msg = {0};
-        int r = expect(task, DML_MESSAGE_OFFER, &msg);
-        if (r < 0)
-            return r;
-        if (!msg.body || msg.body->len != sizeof(hash) - 1)
-            return -EPROTO;
-        memcpy(hash, msg.body->data, sizeof(hash) - 1);
-        if (strspn(hash, "0123456789abcdef") != sizeof(hash) - 1)
-            return -EPROTO; /* it becomes a file name */
-    }
     *ret_cached = false;
+    if (offer->seq == 0) {
+        *ret = calloc(1, sizeof(**ret));
+        return *ret ? 0 : -ENOMEM;
+    }
+    if (!offer->body || offer->body->len != sizeof(hash) - 1)
+        return -EPROTO;
+    memcpy(hash, offer->body->data, sizeof(hash) - 1);
+    if (strspn(hash, "0123456789abcdef") != sizeof(hash) - 1)
+        return -EPROTO; /* it becomes a file name */
     if (task->tc->data.placement == DML_PLACEMENT_LOCAL)
-        return load_local(task, hash, ret, err);
+        return load_local(task, offer->seq - 1, hash, ret, err);
     if (task->cache_dir && dml_shard_cache_get(task->cache_dir, hash, ret) == 0) {
         *ret_cached = true;
         return 0;
     }
     return receive_shard(task, hash, ret, err);
+}
+
+int dml_provision_fetch(struct dml_task *task, struct dml_dataset **ret, bool *ret_cached,
+                        struct dml_err *err)
+{
+    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {0};
+    int r = expect(task, DML_MESSAGE_OFFER, &msg);
+    return r < 0 ? r : dml_provision_take(task, &msg, ret, ret_cached, err);
 }
 
 int dml_provision_ready(struct dml_task *task, const struct dml_dataset *shard, bool cached)

@@ -25,10 +25,13 @@ enum dml_provision_state {
     DML_PROVISION_READY,
 };
 
+#define DML_PROVISION_NO_SHARD UINT32_MAX
+
 struct dml_provision {
     struct dml_task *task;
     enum dml_provision_state *state; /* [size]; state[0] unused */
-    char (*hash)[65];                /* [size] SHA-256 of each rank's packed shard */
+    uint32_t *shard;                 /* [size] number of each rank's, or DML_PROVISION_NO_SHARD */
+    char (*hash)[65];                /* [n_shards] SHA-256 of each, packed */
     unsigned n_ready;
     unsigned n_lost;                 /* workers lost after they were ready, over the run */
     char last_failure[512];          /* the last sentence of a worker that left, or "" */
@@ -45,16 +48,28 @@ void dml_provision_done(struct dml_provision *p);
  */
 int dml_provision_handle(struct dml_provision *p, const struct dml_comm_msg *msg);
 
+/* Master: samples of a rank's shard. */
+size_t dml_provision_n_samples(const struct dml_provision *p, uint32_t rank);
+
+/* Master: rank gets another shard, unless it has that one; it is then not ready until it says so.
+ * Returns as dml_provision_handle(). */
+int dml_provision_assign(struct dml_provision *p, uint32_t rank, uint32_t shard);
+
 /*
  * Master: waits until n workers are ready. Returns 0, -ETIMEDOUT with a sentence, -ECANCELED.
  */
 int dml_provision_wait(struct dml_provision *p, unsigned n, uint64_t deadline_us,
                        struct dml_err *err);
 
-/* Worker: gets this rank's shard. Owner: caller. READY is sent by the caller, with
- * dml_provision_ready(), when its trainer is there too. */
+/* Worker: gets this rank's shard; one of no samples and no shape where the rank has no data. Owner:
+ * caller. READY is sent by the caller, with dml_provision_ready(), when its trainer is there too. */
 int dml_provision_fetch(struct dml_task *task, struct dml_dataset **ret, bool *ret_cached,
                         struct dml_err *err);
+
+/* Worker: the same for an OFFER that came already. */
+int dml_provision_take(struct dml_task *task, const struct dml_comm_msg *offer,
+                       struct dml_dataset **ret, bool *ret_cached, struct dml_err *err);
+
 int dml_provision_ready(struct dml_task *task, const struct dml_dataset *shard, bool cached);
 
 /* What a worker does once it has its shard and a trainer on it. n_shard: samples in the shard. */

@@ -40,40 +40,52 @@ void dml_rounds_begin(struct dml_rounds *r, uint64_t round)
     r->begin_us = dml_clock_now_us();
 }
 
-static bool is_count(double x, double min)
-{
-    return x >= min && x <= 0x1p53;
-}
-
 bool dml_rounds_update_is_sound(const struct dml_rounds *r, const struct dml_comm_msg *msg,
                                 size_t n_vec)
 {
     size_t body_len = msg->body ? msg->body->len : 0;
     if (msg->n_meta < DML_UPDATE_N_ || body_len != n_vec * sizeof(float))
         return false;
-    /* A worker trains on the shard it was given; what it says of it may not tilt the mean. */
+    /* A worker trains on the shard it was given; what it says of it may not tilt the mean. One shard
+     * each: paradigms that share them out otherwise look for themselves. */
     if (msg->meta[DML_UPDATE_SHARD] != (double)r->task->shards->n[msg->from - 1])
         return false;
-    return is_count(msg->meta[DML_UPDATE_SAMPLES], 1) && is_count(msg->meta[DML_UPDATE_STEPS], 1) &&
-           is_count(msg->meta[DML_UPDATE_WORK_US], 0);
+    for (int k = DML_UPDATE_WORK_US; k < DML_UPDATE_N_; k++)
+        if (!dml_message_is_count(msg->meta[k], 0))
+            return false;
+    return dml_message_is_count(msg->meta[DML_UPDATE_SAMPLES], 1) &&
+           dml_message_is_count(msg->meta[DML_UPDATE_STEPS], 1);
+}
+
+/* The round's row of a worker; a new one at its first answer. */
+static struct dml_round_worker *row_of(struct dml_rounds *r, uint32_t rank)
+{
+    for (unsigned i = 0; i < r->record.n_participants; i++)
+        if (r->workers[i].rank == rank)
+            return &r->workers[i];
+    struct dml_round_worker *w = &r->workers[r->record.n_participants++];
+    *w = (struct dml_round_worker){.rank = rank, .temperature_c = -1.0, .throttled = -1};
+    if (r->task->describe)
+        r->task->describe(r->task->describe_arg, rank, w);
+    return w;
 }
 
 void dml_rounds_answer(struct dml_rounds *r, const struct dml_comm_msg *msg)
 {
-    struct dml_round_worker *w = &r->workers[r->record.n_participants++];
-    *w = (struct dml_round_worker){
-        .rank = msg->from,
-        .work_us = (uint64_t)msg->meta[DML_UPDATE_WORK_US],
-        .n_samples = (uint64_t)msg->meta[DML_UPDATE_SAMPLES],
-        .loss = msg->meta[DML_UPDATE_LOSS],
-        .temperature_c = -1.0,
-        .throttled = -1,
-    };
-    if (r->task->describe)
-        r->task->describe(r->task->describe_arg, msg->from, w);
-    r->work_sum_us += w->work_us;
-    r->loss_sum += w->loss * (double)w->n_samples;
-    r->sample_sum += (double)w->n_samples;
+    struct dml_round_worker *w = row_of(r, msg->from);
+    uint64_t work_us = (uint64_t)msg->meta[DML_UPDATE_WORK_US];
+    double n = msg->meta[DML_UPDATE_SAMPLES], loss = n > 0.0 ? msg->meta[DML_UPDATE_LOSS] : 0.0;
+    double before = (double)w->n_samples;
+    w->loss = before > 0.0 ? (w->loss * before + loss * n) / (before + n) : loss;
+    w->n_samples += (uint64_t)n;
+    w->work_us += work_us;
+    w->idle_us += (uint64_t)msg->meta[DML_UPDATE_IDLE_US];
+    w->sending_us += (uint64_t)msg->meta[DML_UPDATE_SENDING_US];
+    w->sent_bytes += (uint64_t)msg->meta[DML_UPDATE_SENT_BYTES];
+    w->received_bytes += (uint64_t)msg->meta[DML_UPDATE_RECEIVED_BYTES];
+    r->work_sum_us += work_us;
+    r->loss_sum += loss * n;
+    r->sample_sum += n;
 }
 
 static bool is_finite(const float *x, size_t n)

@@ -286,6 +286,15 @@ static void add_worker(struct dml_record *rec, const struct dml_round_worker *w)
     dml_record_int(rec, dml_record_worker_name(rec, w->rank, "WORK_US"), (int64_t)w->work_us);
     dml_record_int(rec, dml_record_worker_name(rec, w->rank, "SAMPLES"), (int64_t)w->n_samples);
     dml_record_real(rec, dml_record_worker_name(rec, w->rank, "LOSS"), w->loss);
+    if (w->sent_bytes > 0) {
+        dml_record_int(rec, dml_record_worker_name(rec, w->rank, "IDLE_US"), (int64_t)w->idle_us);
+        dml_record_int(rec, dml_record_worker_name(rec, w->rank, "SENDING_US"),
+                       (int64_t)w->sending_us);
+        dml_record_int(rec, dml_record_worker_name(rec, w->rank, "SENT_BYTES"),
+                       (int64_t)w->sent_bytes);
+        dml_record_int(rec, dml_record_worker_name(rec, w->rank, "RECEIVED_BYTES"),
+                       (int64_t)w->received_bytes);
+    }
     if (w->temperature_c >= 0.0)
         dml_record_real(rec, dml_record_worker_name(rec, w->rank, "TEMPERATURE"), w->temperature_c);
     if (w->throttled >= 0)

@@ -39,6 +39,9 @@ struct dml_round_worker {
     uint32_t rank;
     char id[64];
     uint64_t work_us;
+    uint64_t idle_us;    /* waited for other workers; these four: where workers exchange messages */
+    uint64_t sending_us; /* something waited to be sent; it may have computed meanwhile */
+    uint64_t sent_bytes, received_bytes;
     uint64_t n_samples;
     double loss;
     double temperature_c; /* negative: unknown */

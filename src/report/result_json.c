@@ -59,6 +59,10 @@ static json_t *worker_json(const struct dml_round_worker *worker)
     put_uint(&w, "rank", worker->rank);
     put(&w, "id", dml_json_text(worker->id));
     put_uint(&w, "work_us", worker->work_us);
+    put_uint(&w, "idle_us", worker->idle_us);
+    put_uint(&w, "sending_us", worker->sending_us);
+    put_uint(&w, "sent_bytes", worker->sent_bytes);
+    put_uint(&w, "received_bytes", worker->received_bytes);
     put_uint(&w, "samples", worker->n_samples);
     put_real(&w, "loss", worker->loss);
     put(&w, "temperature_c",
@@ -209,6 +213,10 @@ static void read_worker(const json_t *object, struct dml_round_worker *ret)
     *ret = (struct dml_round_worker){
         .rank = get_unsigned(object, "rank"),
         .work_us = get_count(object, "work_us"),
+        .idle_us = get_count(object, "idle_us"),
+        .sending_us = get_count(object, "sending_us"),
+        .sent_bytes = get_count(object, "sent_bytes"),
+        .received_bytes = get_count(object, "received_bytes"),
         .n_samples = get_count(object, "samples"),
         .loss = dml_json_get_real(object, "loss", NAN),
         .temperature_c = dml_json_get_real(object, "temperature_c", -1.0),
