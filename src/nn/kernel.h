@@ -43,10 +43,12 @@ struct dml_kernel_adam {
 };
 
 struct dml_kernel_channels;
+struct dml_kernel_gemm;
 
 struct dml_kernel {
     const char *name;
     const struct dml_kernel_channels *channels; /* nn/kernel_channels.h */
+    const struct dml_kernel_gemm *gemm;         /* nn/kernel_gemm.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].

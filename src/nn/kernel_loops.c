@@ -40,6 +40,7 @@
 #ifndef DML_KERNEL_TABLE
 #define DML_KERNEL_TABLE    dml_kernel_base
 #define DML_KERNEL_CHANNELS dml_kernel_channels_base
+#define DML_KERNEL_GEMM     dml_kernel_gemm_base
 #endif
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
@@ -392,6 +393,7 @@ static void adam(float *restrict io_w, const float *restrict g, float *restrict 
 }
 
 extern const struct dml_kernel_channels DML_KERNEL_CHANNELS;
+extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
 extern const struct dml_kernel DML_KERNEL_TABLE;
 const struct dml_kernel DML_KERNEL_TABLE = {
 #if defined(__AVX512F__)
@@ -404,6 +406,7 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .name = "base",
 #endif
     .channels = &DML_KERNEL_CHANNELS,
+    .gemm = &DML_KERNEL_GEMM,
     .shifted_gemm = shifted_gemm,
     .patch_dw = patch_dw,
     .patch_dx = patch_dx,

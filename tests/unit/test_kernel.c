@@ -10,6 +10,7 @@
 
 #include "base/mem.h"
 #include "nn/gemm.h"
+#include "nn/kernel_gemm.h"
 #include "tests/tap.h"
 #include "tests/unit/nn_ref.h"
 
@@ -57,6 +58,84 @@ static void test_gemm(void)
                 free(want);
             }
     tap_ok(worst < TOLERANCE, "gemm, max difference %.1e", worst);
+}
+
+/* One shape in all its variants. The rows are `pad` longer than they need be, except where a matrix
+ * ends exactly at its last number; what lies between the rows of c must not change. */
+static void product(const struct dml_kernel_gemm *gemm, size_t m, size_t n, size_t k, size_t pad,
+                    bool add, bool relu)
+{
+    const dml_kernel_product_fn fns[] = {gemm->nn, gemm->nt, gemm->tn};
+    for (unsigned f = 0; f < 3; f++) {
+        bool ta = f == 2, tb = f == 1;
+        struct dml_kernel_product p = {.m = m, .n = n, .k = k, .add = add, .relu = relu};
+        p.lda = (ta ? m : k) + pad;
+        p.ldb = (tb ? k : n) + pad;
+        p.ldc = n + pad;
+        size_t n_a = (ta ? k : m) * p.lda - pad, n_b = (tb ? n : k) * p.ldb - pad;
+        n_a = k ? n_a : 0;
+        n_b = k ? n_b : 0;
+        float *a = malloc((n_a + 1) * sizeof(float)), *b = malloc((n_b + 1) * sizeof(float));
+        float *c = malloc(m * p.ldc * sizeof(float)), *want = malloc(m * p.ldc * sizeof(float));
+        float *bias = numbers(n, 4);
+        ref_fill(a, n_a, 1.0, 1);
+        ref_fill(b, n_b, 1.0, 2);
+        ref_fill(c, m * p.ldc, 1.0, 3);
+        ref_fill(want, m * p.ldc, 1.0, 3);
+        if (!add)
+            c[0] = NAN; /* it is not read */
+        p.a = a;
+        p.b = b;
+        p.c = c;
+        p.bias = pad == 1 ? NULL : bias;
+        fns[f](&p);
+        dml_gemm_naive(ta, tb, m, n, k, a, p.lda, b, p.ldb, add ? 1.0f : 0.0f, want, p.ldc);
+        for (size_t i = 0; i < m * p.ldc; i++) {
+            bool inside = i % p.ldc < n;
+            double w = (double)want[i] + (inside && p.bias ? (double)bias[i % p.ldc] : 0.0);
+            differ((double)c[i], inside && relu && w < 0.0 ? 0.0 : w);
+        }
+        free(a);
+        free(b);
+        free(c);
+        free(want);
+        free(bias);
+    }
+}
+
+static void test_products(const struct dml_kernel *kernel)
+{
+    const struct dml_kernel_gemm *gemm = kernel->gemm;
+    static const size_t ks[] = {0, 1, 2, 3, 4, 7, 16, 33, 64, 75, 100};
+    worst = 0.0;
+    for (size_t m = 1; m <= 13; m += m < 7 ? 1 : 3)
+        for (size_t n = 1; n <= 70; n += n < 20 ? 1 : 7)
+            for (size_t i = 0; i < ARRAY_SIZE(ks); i++)
+                product(gemm, m, n, ks[i], (m + n + i) % 3, (m + i) % 2, (n + i) % 2);
+    tap_ok(worst < TOLERANCE, "%s: products of odd shapes, max difference %.1e", kernel->name,
+           worst);
+    static const size_t shapes[][3] = {{32, 120, 400}, {4, 120, 400}, {120, 400, 32},
+                                       {32, 10, 84},   {6, 784, 75},  {20, 96, 700}};
+    worst = 0.0;
+    for (size_t i = 0; i < ARRAY_SIZE(shapes); i++)
+        for (unsigned v = 0; v < 4; v++)
+            product(gemm, shapes[i][0], shapes[i][1], shapes[i][2], 0, v & 1, v & 2);
+    tap_ok(worst < 2 * TOLERANCE, "%s: products of the models' shapes, max difference %.1e",
+           kernel->name, worst);
+    float a[3] = {1.0f, NAN, -1.0f}, b[1] = {1.0f}, c[3];
+    const struct dml_kernel_product p = {.m = 3,
+                                         .n = 1,
+                                         .k = 1,
+                                         .a = a,
+                                         .lda = 1,
+                                         .b = b,
+                                         .ldb = 1,
+                                         .c = c,
+                                         .ldc = 1,
+                                         .relu = true};
+    gemm->nn(&p);
+    tap_ok(c[0] == 1.0f && isnan(c[1]) && c[2] == 0.0f, "%s: not a number goes through relu",
+           kernel->name);
 }
 
 static void test_shifted(const struct dml_kernel *k)
@@ -259,6 +338,7 @@ int main(void)
     test_gemm();
     const struct dml_kernel *k;
     for (size_t i = 0; (k = dml_kernel_nth(i)); i++) {
+        test_products(k);
         test_shifted(k);
         test_patch(k);
         test_pool(k);

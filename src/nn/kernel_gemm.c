@@ -1,0 +1,457 @@
+/*
+ * Matrix products without packing, once per level of vector instructions like kernel_loops.c.
+ *
+ * A tile of HIGH rows by some vectors of C stays in registers while k runs; B's rows are read where
+ * they lie and A's numbers are broadcast, so nn and tn differ only in how A is stepped through. A
+ * BLAS packs both factors first, which pays off for large matrices and not for the ones here.
+ *
+ * nt turns a panel of B round with 4×4 transposes, k by some vectors on the stack, and goes on as
+ * nn. With few rows of A that would cost more than the product: then sums run along the rows
+ * instead, and are added up across the lanes at the end.
+ *
+ * Columns that do not fill a vector: B is read in whole vectors all the same, into the next row,
+ * and what is too much is not stored. Only the last rows, where there is no next one, are copied.
+ */
+#include "nn/kernel_gemm.h"
+
+#include <string.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
+#endif
+
+/* HIGH × WIDE sums fill most of the registers, HIGH_3 × 3 likewise. */
+#if defined(__AVX512F__)
+#define LANES  16
+#define WIDE   4
+#define HIGH_3 6
+#define FEW    4 /* rows beside each other in sums along the rows */
+#elif defined(__AVX__)
+#define LANES  8
+#define WIDE   2
+#define HIGH_3 4
+#define FEW    2
+#elif defined(__aarch64__)
+#define LANES  4
+#define WIDE   4
+#define HIGH_3 6
+#define FEW    4
+#else
+#define LANES  4
+#define WIDE   2
+#define HIGH_3 4
+#define FEW    2
+#endif
+#define HIGH   6
+#define WIDEST (WIDE > 3 ? WIDE : 3)
+#define PANEL  (4096 / (WIDEST * LANES) / 4 * 4) /* rows of a panel: 16 KiB, half of an L1 cache */
+
+#ifndef DML_KERNEL_GEMM
+#define DML_KERNEL_GEMM dml_kernel_gemm_base
+#endif
+
+typedef float vec __attribute__((vector_size(4 * LANES)));
+typedef int bits __attribute__((vector_size(4 * LANES)));
+typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef float four __attribute__((vector_size(16)));
+typedef float four_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+#ifdef __clang__
+#define UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define UNROLL _Pragma("GCC unroll 8")
+#endif
+
+INLINE vec load(const float *p)
+{
+    return *(const vec_anywhere *)(const void *)p;
+}
+
+INLINE void store(float *p, vec v)
+{
+    *(vec_anywhere *)(void *)p = v;
+}
+
+/* f - 0 is f. 0 + f would be an addition each time, since -0 + 0 is 0. */
+INLINE vec splat(float f)
+{
+    return f - (vec){0};
+}
+
+/* Not a number goes through. */
+INLINE vec cut(vec v)
+{
+    return (vec)((bits)v & ~(v < splat(0.0f)));
+}
+
+/* ---- tiles -------------------------------------------------------------------------------- */
+
+/* What all tiles of a product share. A's number (i, k) is a[i a_row + k a_step]. */
+struct job {
+    size_t k, a_row, a_step, ldb, ldc;
+    bool add, relu;
+};
+
+/* What tile() does with its last vectors when only `n` of their lanes count. */
+static __attribute__((noinline)) void finish_edge(const struct job *j, const float *sum,
+                                                  size_t high, const float *bias, float *c,
+                                                  size_t n)
+{
+    for (size_t i = 0; i < high; i++, sum += LANES, c += j->ldc)
+        for (size_t l = 0; l < n; l++) {
+            float y = sum[l] + (bias ? bias[l] : 0.0f);
+            y = j->add ? y + c[l] : y;
+            c[l] = j->relu && y < 0.0f ? 0.0f : y;
+        }
+}
+
+/* `high` × `wide` vectors of C, the last of which has `last` lanes that count. */
+INLINE void tile(const struct job *j, const float *a, const float *b, const float *bias, float *c,
+                 size_t last, const unsigned high, const unsigned wide, const bool is_t)
+{
+    size_t a_row = is_t ? 1 : j->a_row, a_step = is_t ? j->a_step : 1, ldb = j->ldb;
+    vec sum[HIGH][WIDEST];
+    UNROLL
+    for (unsigned i = 0; i < high; i++)
+        UNROLL
+    for (unsigned v = 0; v < wide; v++)
+        sum[i][v] = splat(0.0f);
+    for (size_t k = j->k; k > 0; k--, b += ldb, a += a_step) {
+        vec in[WIDEST];
+        UNROLL
+        for (unsigned v = 0; v < wide; v++)
+            in[v] = load(b + v * LANES);
+        UNROLL
+        for (unsigned i = 0; i < high; i++) {
+            vec x = splat(a[i * a_row]);
+            UNROLL
+            for (unsigned v = 0; v < wide; v++)
+                sum[i][v] += x * in[v];
+        }
+    }
+    if (last < LANES) { /* the last vector by itself */
+        float edge[HIGH * LANES];
+        UNROLL
+        for (unsigned i = 0; i < high; i++)
+            store(edge + i * LANES, sum[i][wide - 1]);
+        size_t at = (wide - 1) * LANES;
+        finish_edge(j, edge, high, bias ? bias + at : NULL, c + at, last);
+    }
+    UNROLL
+    for (unsigned v = 0; v < wide; v++) {
+        if (v + 1 == wide && last < LANES)
+            break;
+        vec first = bias ? load(bias + v * LANES) : splat(0.0f);
+        UNROLL
+        for (unsigned i = 0; i < high; i++) {
+            float *to = c + i * j->ldc + v * LANES;
+            vec y = sum[i][v] + first;
+            y = j->add ? y + load(to) : y;
+            store(to, j->relu ? cut(y) : y);
+        }
+    }
+}
+
+/* Each tile is a function of its own, so that nothing but its sums competes for registers. */
+typedef void (*tile_fn)(const struct job *j, const float *a, const float *b, const float *bias,
+                        float *c, size_t last);
+
+#define TILE(way, is_t, wide, high)                                                                \
+    static __attribute__((noinline)) void way##_##wide##_##high(                                   \
+        const struct job *j, const float *a, const float *b, const float *bias, float *c,          \
+        size_t last)                                                                               \
+    {                                                                                              \
+        tile(j, a, b, bias, c, last, high, wide, is_t);                                            \
+    }
+#define LOW_TILES(way, is_t, wide)                                                                 \
+    TILE(way, is_t, wide, 1)                                                                       \
+    TILE(way, is_t, wide, 2) TILE(way, is_t, wide, 3) TILE(way, is_t, wide, 4)
+#define ALL_TILES(way, is_t, wide)                                                                 \
+    LOW_TILES(way, is_t, wide) TILE(way, is_t, wide, 5) TILE(way, is_t, wide, 6)
+#define LOW_ROW(way, wide) way##_##wide##_1, way##_##wide##_2, way##_##wide##_3, way##_##wide##_4
+#define ALL_ROW(way, wide) LOW_ROW(way, wide), way##_##wide##_5, way##_##wide##_6
+
+ALL_TILES(plain, false, 1)
+ALL_TILES(plain, false, 2)
+ALL_TILES(turned, true, 1)
+ALL_TILES(turned, true, 2)
+#if WIDE > 3
+ALL_TILES(plain, false, 3)
+ALL_TILES(plain, false, 4)
+ALL_TILES(turned, true, 3)
+ALL_TILES(turned, true, 4)
+static const tile_fn tiles[2][WIDEST][HIGH] = {
+    {{ALL_ROW(plain, 1)}, {ALL_ROW(plain, 2)}, {ALL_ROW(plain, 3)}, {ALL_ROW(plain, 4)}},
+    {{ALL_ROW(turned, 1)}, {ALL_ROW(turned, 2)}, {ALL_ROW(turned, 3)}, {ALL_ROW(turned, 4)}}};
+#else
+LOW_TILES(plain, false, 3)
+LOW_TILES(turned, true, 3)
+static const tile_fn tiles[2][WIDEST][HIGH] = {
+    {{ALL_ROW(plain, 1)}, {ALL_ROW(plain, 2)}, {LOW_ROW(plain, 3)}},
+    {{ALL_ROW(turned, 1)}, {ALL_ROW(turned, 2)}, {LOW_ROW(turned, 3)}}};
+#endif
+
+/* All m rows of `wide` vectors of C, in strips of nearly equal height. */
+static void columns(const struct job *j, size_t m, const float *a, const float *b,
+                    const float *bias, float *c, size_t last, size_t wide, bool is_t)
+{
+    size_t most = wide == 3 ? HIGH_3 : HIGH, left = (m + most - 1) / most;
+    for (; m > 0; left--) {
+        size_t high = (m + left - 1) / left;
+        tiles[is_t][wide - 1][high - 1](j, a, b, bias, c, last);
+        a += high * j->a_row;
+        c += high * j->ldc;
+        m -= high;
+    }
+}
+
+/* How many of the vectors that are left to take next, so that no thin column remains. */
+static size_t width(size_t left)
+{
+    if (WIDE == 2)
+        return left % 2 && left >= 3 ? 3 : left < 2 ? left : 2;
+    return left == 5 || left == 6 ? 3 : left < 4 ? left : 4;
+}
+
+/* One column of C: `wide` vectors from number j0 on; b is its first number, too. */
+static void direct(const struct dml_kernel_product *p, struct job j, size_t j0, size_t wide,
+                   bool is_t)
+{
+    size_t end = j0 + wide * LANES, over = end > p->n ? end - p->n : 0, last = LANES - over;
+    size_t n_last = (over + p->ldb - 1) / p->ldb; /* rows that B's end is too near for */
+    const float *b = p->b + j0, *bias = p->bias ? p->bias + j0 : NULL;
+    n_last = n_last < p->k ? n_last : p->k;
+    if (n_last == 0) {
+        columns(&j, p->m, p->a, b, bias, p->c + j0, last, wide, is_t);
+        return;
+    }
+    _Alignas(64) float copy[LANES * WIDEST * LANES];
+    struct job rest = j;
+    size_t k = p->k - n_last;
+    for (size_t i = 0; i < n_last; i++)
+        for (size_t v = 0; v < wide * LANES; v++)
+            copy[i * wide * LANES + v] = j0 + v < p->n ? b[(k + i) * p->ldb + v] : 0.0f;
+    if (k > 0) {
+        j.k = k;
+        j.relu = false;
+        columns(&j, p->m, p->a, b, bias, p->c + j0, last, wide, is_t);
+        rest.add = true;
+        bias = NULL;
+    }
+    rest.k = n_last;
+    rest.ldb = wide * LANES;
+    columns(&rest, p->m, p->a + k * (is_t ? p->lda : 1), copy, bias, p->c + j0, last, wide, is_t);
+}
+
+static void all_columns(const struct dml_kernel_product *p, bool is_t)
+{
+    const struct job j = {.k = p->k,
+                          .a_row = is_t ? 1 : p->lda,
+                          .a_step = is_t ? p->lda : 1,
+                          .ldb = p->ldb,
+                          .ldc = p->ldc,
+                          .add = p->add,
+                          .relu = p->relu};
+    for (size_t at = 0; at < p->n;) {
+        size_t wide = width((p->n - at + LANES - 1) / LANES);
+        direct(p, j, at, wide, is_t);
+        at += wide * LANES;
+    }
+}
+
+static void nn(const struct dml_kernel_product *p)
+{
+    all_columns(p, false);
+}
+
+static void tn(const struct dml_kernel_product *p)
+{
+    all_columns(p, true);
+}
+
+/* ---- B turned round ----------------------------------------------------------------------- */
+
+#define LOWER(a, b)   __builtin_shufflevector(a, b, 0, 4, 1, 5)
+#define UPPER(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
+
+INLINE four load_four(const float *p)
+{
+    return *(const four_anywhere *)(const void *)p;
+}
+
+INLINE void store_four(float *p, four v)
+{
+    *(four_anywhere *)(void *)p = v;
+}
+
+INLINE four cut_four(four v)
+{
+    typedef int bits_four __attribute__((vector_size(16)));
+    return (four)((bits_four)v & ~(v < (four){0}));
+}
+
+INLINE void transpose(four *io)
+{
+    four a = LOWER(io[0], io[2]), b = UPPER(io[0], io[2]);
+    four c = LOWER(io[1], io[3]), d = UPPER(io[1], io[3]);
+    io[0] = LOWER(a, c);
+    io[1] = UPPER(a, c);
+    io[2] = LOWER(b, d);
+    io[3] = UPPER(b, d);
+}
+
+/* panel [k][n_to] = transpose of b [n][k], zeros in the columns from n on. n_to: whole vectors. */
+static void turn(const float *b, size_t ldb, size_t n, size_t k, float *panel, size_t n_to)
+{
+    size_t i = 0;
+    for (; i + 4 <= n; i += 4) {
+        const float *row = b + i * ldb;
+        size_t at = 0;
+        for (; at + 4 <= k; at += 4) {
+            four block[4] = {load_four(row + at), load_four(row + ldb + at),
+                             load_four(row + 2 * ldb + at), load_four(row + 3 * ldb + at)};
+            transpose(block);
+            for (unsigned r = 0; r < 4; r++)
+                store_four(panel + (at + r) * n_to + i, block[r]);
+        }
+        for (; at < k; at++)
+            for (unsigned r = 0; r < 4; r++)
+                panel[at * n_to + i + r] = row[r * ldb + at];
+    }
+    for (; i < n_to; i++)
+        for (size_t at = 0; at < k; at++)
+            panel[at * n_to + i] = i < n ? b[i * ldb + at] : 0.0f;
+}
+
+static void nt_turned(const struct dml_kernel_product *p)
+{
+    _Alignas(64) float panel[PANEL * WIDEST * LANES];
+    for (size_t at = 0; at < p->n;) {
+        size_t wide = width((p->n - at + LANES - 1) / LANES), n = wide * LANES;
+        size_t end = at + n, over = end > p->n ? end - p->n : 0, k = 0;
+        do { /* once at least: k may be 0 */
+            size_t k_next = p->k - k < PANEL ? p->k : k + PANEL;
+            const struct job j = {.k = k_next - k,
+                                  .a_row = p->lda,
+                                  .a_step = 1,
+                                  .ldb = n,
+                                  .ldc = p->ldc,
+                                  .add = p->add || k > 0,
+                                  .relu = p->relu && k_next == p->k};
+            turn(p->b + at * p->ldb + k, p->ldb, n - over, j.k, panel, n);
+            columns(&j, p->m, p->a + k, panel, p->bias && k == 0 ? p->bias + at : NULL, p->c + at,
+                    LANES - over, wide, false);
+            k = k_next;
+        } while (k < p->k);
+        at += n;
+    }
+}
+
+/* ---- sums along the rows ------------------------------------------------------------------ */
+
+INLINE four half_of(vec v)
+{
+#if LANES == 16
+    typedef float eight __attribute__((vector_size(32)));
+    eight h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
+              __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
+    return __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);
+#elif LANES == 8
+    return __builtin_shufflevector(v, v, 0, 1, 2, 3) + __builtin_shufflevector(v, v, 4, 5, 6, 7);
+#else
+    return v;
+#endif
+}
+
+/* `rows` rows of A with four of B, of which n count; `mask` is for the vector at the rows' end. */
+INLINE void dots(const struct dml_kernel_product *p, const float *a, const float *b, size_t n,
+                 const float *bias, float *c, bits mask, const unsigned rows)
+{
+    const float *at[4] = {b, b + (n > 1) * p->ldb, b + (n > 2) * 2 * p->ldb,
+                          b + (n > 3) * 3 * p->ldb};
+    vec sum[4][4];
+    UNROLL
+    for (unsigned i = 0; i < rows; i++)
+        UNROLL
+    for (unsigned o = 0; o < 4; o++)
+        sum[i][o] = splat(0.0f);
+    size_t k = 0;
+    for (; k + LANES <= p->k; k += LANES) {
+        vec in[4];
+        UNROLL
+        for (unsigned o = 0; o < 4; o++)
+            in[o] = load(at[o] + k);
+        UNROLL
+        for (unsigned i = 0; i < rows; i++) {
+            vec x = load(a + i * p->lda + k);
+            UNROLL
+            for (unsigned o = 0; o < 4; o++)
+                sum[i][o] += x * in[o];
+        }
+    }
+    if (k < p->k) {
+        UNROLL
+        for (unsigned i = 0; i < rows; i++) {
+            vec x = (vec)(mask & (bits)load(a + i * p->lda + p->k - LANES));
+            UNROLL
+            for (unsigned o = 0; o < 4; o++)
+                sum[i][o] += x * (vec)(mask & (bits)load(at[o] + p->k - LANES));
+        }
+    }
+    four first = {0};
+    for (size_t o = 0; bias && o < n; o++)
+        first[o] = bias[o];
+    UNROLL
+    for (unsigned i = 0; i < rows; i++) {
+        float *to = c + i * p->ldc;
+        four part[4];
+        UNROLL
+        for (unsigned o = 0; o < 4; o++)
+            part[o] = half_of(sum[i][o]);
+        transpose(part);
+        four y = (part[0] + part[1]) + (part[2] + part[3]) + first;
+        if (n == 4) {
+            y = p->add ? y + load_four(to) : y;
+            y = p->relu ? cut_four(y) : y;
+            store_four(to, y);
+            continue;
+        }
+        for (size_t o = 0; o < n; o++) {
+            float f = p->add ? y[o] + to[o] : y[o];
+            to[o] = p->relu && f < 0.0f ? 0.0f : f;
+        }
+    }
+}
+
+/* k >= LANES */
+static void nt_few(const struct dml_kernel_product *p)
+{
+    bits mask;
+    for (size_t i = 0; i < LANES; i++)
+        mask[i] = i < LANES - p->k % LANES ? 0 : -1;
+    for (size_t o = 0; o < p->n; o += 4) {
+        size_t n = p->n - o < 4 ? p->n - o : 4, i = 0;
+        const float *b = p->b + o * p->ldb, *bias = p->bias ? p->bias + o : NULL;
+        float *c = p->c + o;
+#if FEW > 2
+        for (; i + 4 <= p->m; i += 4)
+            dots(p, p->a + i * p->lda, b, n, bias, c + i * p->ldc, mask, 4);
+#endif
+        for (; i + 2 <= p->m; i += 2)
+            dots(p, p->a + i * p->lda, b, n, bias, c + i * p->ldc, mask, 2);
+        if (i < p->m)
+            dots(p, p->a + i * p->lda, b, n, bias, c + i * p->ldc, mask, 1);
+    }
+}
+
+static void nt(const struct dml_kernel_product *p)
+{
+    if (p->m < DML_KERNEL_GEMM_FEW && p->k >= 4 * LANES)
+        nt_few(p);
+    else
+        nt_turned(p);
+}
+
+extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
+const struct dml_kernel_gemm DML_KERNEL_GEMM = {.nn = nn, .nt = nt, .tn = tn};
