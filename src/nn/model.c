@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/fileio.h"
 #include "base/opt.h"
+#include "nn/model_cut.h"
 #include "nn/model_priv.h"
 
 struct dml_model *dml_model_free(struct dml_model *m)
@@ -177,6 +178,8 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
     if (!f)
         return -ENOMEM;
     int width = 0;
+    size_t cut = 0, n_cuts = dml_model_n_cuts(m);
+    unsigned number = 0;
     for (size_t i = 0; i < m->n_layers; i++)
         if (!dml_model_is_hidden(&m->layers[i]) &&
             (int)(strlen(m->layers[i].words) + 2 * m->layers[i].depth) > width)
@@ -186,6 +189,12 @@ int dml_model_print(const struct dml_model *m, char **ret_text)
         if (dml_model_is_hidden(l))
             continue;
         int indent = 2 * (int)l->depth;
+        if (cut < n_cuts && dml_model_cut_layer(m, cut) == ++number) {
+            fprintf(f, "%3u  ", number);
+            cut++;
+        } else {
+            fprintf(f, "     ");
+        }
         fprintf(f, "%*s%-*s   ", indent, "", width - indent, l->words);
         int columns = print_shape(f, l->in);
         fputs(" → ", f);

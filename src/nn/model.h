@@ -92,7 +92,8 @@ enum dml_model_loss dml_model_loss(const struct dml_model *m);
 size_t dml_model_n_codes(const struct dml_model *m);
 size_t dml_model_n_layers(const struct dml_model *m);
 
-/* "conv 6 kernel 5   3×32×32 → 6×28×28   456 parameters": one line per layer, for people. */
+/* "  1  conv 6 kernel 5   3×32×32 → 6×28×28   456 parameters": one line per layer, for people. Where
+ * the model can be cut (nn/model_cut.h), the number of the layer stands before it. */
 int dml_model_print(const struct dml_model *m, char **ret_text);
 
 /*

@@ -200,6 +200,7 @@ static void test_print(void)
     tap_has(text, "avg-pool 3 stride 2   6×5×5 → 6×2×2\n", "avg-pool");
     tap_has(text, "flatten               6×2×2 → 24\n", "flatten");
     tap_has(text, "linear 1              24 → 1", "linear");
+    tap_has(text, "  1  conv 6", "numbers where the model can be cut");
     tap_has(text, "481 parameters, loss mse", "total");
     tap_note("\n%s", text);
     free(text);
@@ -222,7 +223,7 @@ static void test_blocks(void)
     char *text = NULL;
     tap_int(dml_model_print(m, &text), 0, "print");
     tap_has(text,
-            "\n  batch-norm                          2×4×4 → 2×4×4              4 parameters\n",
+            "\n       batch-norm                          2×4×4 → 2×4×4              4 parameters\n",
             "a block is indented");
     tap_has(text, "sum of the residual block of line 4", "its end");
     tap_has(text, "smoothing 0.1", "smoothing");
