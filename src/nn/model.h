@@ -140,6 +140,10 @@ struct dml_model_training {
     /* NULL: these B samples are the whole minibatch. Otherwise all threads make the same passes at
      * the same time, a thread without samples with B = 0. */
     struct dml_model_meeting *meeting;
+    /* Backward says when the gradient of parameters [at, P) has got all of this pass; `at` falls,
+     * and ends with 0. NULL: nobody asks. */
+    void (*settled)(void *arg, size_t at);
+    void *settled_arg;
 };
 
 /* Multiply-adds of a forward pass per sample; forward and backward are about three times that. */

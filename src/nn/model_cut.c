@@ -34,8 +34,8 @@ static size_t find_cuts(const struct dml_model *m, size_t *ret)
         if (l->also != DML_LAYER_NONE && l->also < first_read)
             first_read = l->also;
         shows = shows || !dml_model_is_hidden(l);
-        is_cut[i] = i == 0 || (first_read >= (int)i - 1 && shows &&
-                               !dml_model_is_hidden(&m->steps[i - 1]));
+        is_cut[i] =
+            i == 0 || (first_read >= (int)i - 1 && shows && !dml_model_is_hidden(&m->steps[i - 1]));
     }
     size_t n = 0;
     for (size_t i = 0; i < m->n_steps; i++)
@@ -107,8 +107,7 @@ static void take_layers(struct dml_model *m, const struct dml_model *whole, size
     }
 }
 
-int dml_model_part(const struct dml_model *m, size_t first, size_t last,
-                   struct dml_model_part *ret)
+int dml_model_part(const struct dml_model *m, size_t first, size_t last, struct dml_model_part *ret)
 {
     size_t cuts[1 + DML_MODEL_LAYERS_MAX];
     size_t n = find_cuts(m, cuts);

@@ -167,7 +167,11 @@ void dml_model_backward(const struct dml_model *m, const float *vec, const float
         if (p.dx && l->dx_plus >= 0)
             l->kernel->channels->add(p.dx, buffer(&b, l->dx_plus), p.dx,
                                      batch * dml_layer_size(l->in));
+        if (p.dparams && l->params_at > 0 && training->settled)
+            training->settled(training->settled_arg, l->params_at);
     }
+    if (training->settled)
+        training->settled(training->settled_arg, 0);
     if (dx)
         memcpy(dx, buffer(&b, m->dx_buffer), batch * dml_model_n_inputs(m) * sizeof(float));
 }

@@ -89,6 +89,16 @@ struct dml_optim {
     struct dml_kernel_adam adam;
 };
 
+size_t dml_optim_n_moments_of(const struct dml_train_options *o)
+{
+    return o->optimizer != DML_OPTIM_SGD ? 2 : o->momentum > 0.0 ? 1 : 0;
+}
+
+size_t dml_optim_n_moments(const struct dml_optim *optim)
+{
+    return optim->v ? 2 : optim->m ? 1 : 0;
+}
+
 struct dml_optim *dml_optim_new(const struct dml_train_options *o, size_t n)
 {
     struct dml_optim *optim = calloc(1, sizeof(*optim));
@@ -102,10 +112,10 @@ struct dml_optim *dml_optim_new(const struct dml_train_options *o, size_t n)
     optim->momentum = o->momentum;
     optim->decay = o->weight_decay;
     optim->n = n;
-    bool adam = optim->kind != DML_OPTIM_SGD;
-    if ((adam || o->momentum > 0.0) && !(optim->m = dml_mem_floats(n)))
+    size_t n_moments = dml_optim_n_moments_of(o);
+    if (n_moments > 0 && !(optim->m = dml_mem_floats(n)))
         return dml_optim_free(optim);
-    if (adam && !(optim->v = dml_mem_floats(n)))
+    if (n_moments > 1 && !(optim->v = dml_mem_floats(n)))
         return dml_optim_free(optim);
     return optim;
 }
@@ -127,6 +137,24 @@ void dml_optim_reset(struct dml_optim *optim)
         memset(optim->m, 0, optim->n * sizeof(float));
     if (optim->v)
         memset(optim->v, 0, optim->n * sizeof(float));
+}
+
+void dml_optim_get(const struct dml_optim *optim, float *ret, uint64_t *ret_step)
+{
+    if (optim->m)
+        memcpy(ret, optim->m, optim->n * sizeof(float));
+    if (optim->v)
+        memcpy(ret + optim->n, optim->v, optim->n * sizeof(float));
+    *ret_step = optim->step;
+}
+
+void dml_optim_set(struct dml_optim *optim, const float *moments, uint64_t step)
+{
+    if (optim->m)
+        memcpy(optim->m, moments, optim->n * sizeof(float));
+    if (optim->v)
+        memcpy(optim->v, moments + optim->n, optim->n * sizeof(float));
+    optim->step = step;
 }
 
 void dml_optim_begin(struct dml_optim *optim, double rate)

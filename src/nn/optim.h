@@ -37,6 +37,14 @@ struct dml_optim *dml_optim_free(struct dml_optim *optim);
 /* Forgets momentum and moments. */
 void dml_optim_reset(struct dml_optim *optim);
 
+/* Vectors of P floats that it remembers from step to step: 0, 1 (velocity) or 2 (m, v). */
+size_t dml_optim_n_moments(const struct dml_optim *optim);
+size_t dml_optim_n_moments_of(const struct dml_train_options *o);
+
+/* They as one vector [n_moments][P], and the number of steps taken: all there is to go on from. */
+void dml_optim_get(const struct dml_optim *optim, float *ret, uint64_t *ret_step);
+void dml_optim_set(struct dml_optim *optim, const float *moments, uint64_t step);
+
 /*
  * One step: io_params [n] changed by the gradient grad [n] of the mean loss.
  * Source: SGD with momentum as in Sutskever et al. 2013 in PyTorch's form (v = m v + g; w -= lr v);

@@ -30,7 +30,7 @@
 struct dml_stage;
 
 struct dml_stage_options {
-    const struct dml_model *model; /* borrowed; a whole model or a part: nn/model_cut.h */
+    const struct dml_model *model;         /* borrowed; a whole model or a part: nn/model_cut.h */
     const struct dml_train_options *train; /* copied */
     struct dml_trainer_cpu cpu;            /* its cpus are read by dml_stage_new() only */
     size_t batch;     /* most samples of one micro-batch, 1 … DML_MODEL_BATCH_MAX */
@@ -84,8 +84,7 @@ void dml_stage_set_moments(struct dml_stage *s, const float *moments, uint64_t s
  *   ret_loss: the SUM over the b samples; ret_correct as dml_model_loss_grad()
  */
 void dml_stage_learn_begin(struct dml_stage *s, const float *x, const int32_t *labels,
-                           const float *targets, size_t b, double divisor,
-                           struct dml_stage_at at);
+                           const float *targets, size_t b, double divisor, struct dml_stage_at at);
 void dml_stage_wait(struct dml_stage *s, size_t at);
 void dml_stage_learn_end(struct dml_stage *s, double *ret_loss, size_t *ret_correct);
 
@@ -101,9 +100,9 @@ void dml_stage_learn_end(struct dml_stage *s, double *ret_loss, size_t *ret_corr
  */
 void dml_stage_forward(struct dml_stage *s, unsigned slot, const float *x, size_t b,
                        struct dml_stage_at at, float *y);
-void dml_stage_loss(struct dml_stage *s, const float *codes, const float *y,
-                    const int32_t *labels, const float *targets, size_t b, double divisor,
-                    float *dy, double *ret_loss, size_t *ret_correct);
+void dml_stage_loss(struct dml_stage *s, const float *codes, const float *y, const int32_t *labels,
+                    const float *targets, size_t b, double divisor, float *dy, double *ret_loss,
+                    size_t *ret_correct);
 void dml_stage_backward(struct dml_stage *s, unsigned slot, const float *dy, float *dx);
 
 /* One optimiser step with the gradient, which is then 0. */

@@ -173,7 +173,7 @@ struct dml_team *dml_team_free(struct dml_team *team)
     return NULL;
 }
 
-void dml_team_run(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg)
+void dml_team_start(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg)
 {
     pthread_mutex_lock(&team->mutex);
     team->fn = fn;
@@ -181,7 +181,19 @@ void dml_team_run(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg)
     team->n_in_job = team->n_running = n;
     team->job++;
     pthread_cond_broadcast(&team->changed);
+    pthread_mutex_unlock(&team->mutex);
+}
+
+void dml_team_wait(struct dml_team *team)
+{
+    pthread_mutex_lock(&team->mutex);
     while (team->n_running)
         pthread_cond_wait(&team->changed, &team->mutex);
     pthread_mutex_unlock(&team->mutex);
+}
+
+void dml_team_run(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg)
+{
+    dml_team_start(team, n, fn, arg);
+    dml_team_wait(team);
 }

@@ -27,6 +27,10 @@ DML_MEM_CLEANUP(struct dml_team, dml_team_free);
  * time. */
 void dml_team_run(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg);
 
+/* The same in two halves: the caller has its thread between them. */
+void dml_team_start(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg);
+void dml_team_wait(struct dml_team *team);
+
 /* Inside fn: waits until all n of the run have arrived. What was written before is visible after.
  */
 void dml_team_barrier(struct dml_team *team);

@@ -27,6 +27,9 @@ static const char *const part_models[] = {
     "name blocks\ninput 2 6 6\nconv 4 kernel 3 padding 1\nresidual\nconv 4 kernel 3 padding 1\n"
     "residual\nlayer-norm\nconv 4 kernel 1\nend\nrelu\nend\nmax-pool 2\nlinear 5\n"
     "loss cross-entropy smoothing 0.1\n",
+    /* enough work for several threads */
+    "name wide\ninput 300\nlinear 400\nrelu\ndropout 0.3\nlinear 300\nrelu\ndropout 0.5\n"
+    "linear 5\n",
     "name number\ninput 5\nlinear 7\nsigmoid\nlinear 1\nloss mse\n",
     "name single\ninput 5\nlinear 3\n",
     NULL,

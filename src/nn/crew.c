@@ -1,0 +1,218 @@
+/*
+ * The threads of a step.
+ *
+ * A thread works on its slice of the minibatch in chunks whose activations stay in the cache. After
+ * that each thread reduces and updates its own part of the flat block, adding up the threads'
+ * gradients in order of thread number. So the result depends on seed, options and number of
+ * threads, never on scheduling.
+ */
+#include "nn/crew.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "nn/kernel.h"
+
+#define GRAIN         1000000 /* multiply-adds, forward and backward: fewer are not shared */
+#define CHUNK_FLOATS  131072  /* activations of a chunk: 512 KiB */
+#define CHUNK_MAX     256     /* samples */
+#define UPDATE_FLOATS 1024    /* of all gradients at a time, so that they meet in the L1 cache */
+#define STACK_BYTES   (512 << 10) /* what a thread touches of its stack and the BLAS's buffers */
+
+/* How a minibatch is divided. */
+struct division {
+    unsigned n_threads;
+    size_t slice, chunk;
+};
+
+static struct division divide(const struct dml_model *m, uint64_t batch, unsigned n_threads)
+{
+    struct division d;
+    double work = 3.0 * (double)dml_model_macs(m) * (double)batch / GRAIN;
+    uint64_t most = work < 1.0 ? 1 : work > 1e6 ? 1000000 : (uint64_t)work;
+    most = most < batch ? most : batch;
+    d.n_threads = n_threads < most ? n_threads : (unsigned)most;
+    d.slice = (size_t)((batch + d.n_threads - 1) / d.n_threads);
+    size_t per_sample = dml_model_workspace(m, 32, true) / 32 + 1;
+    size_t most_samples = CHUNK_FLOATS / per_sample;
+    most_samples = most_samples < 4 ? 4 : most_samples > CHUNK_MAX ? CHUNK_MAX : most_samples;
+    size_t n_chunks = (d.slice + most_samples - 1) / most_samples;
+    d.chunk = (d.slice + n_chunks - 1) / n_chunks;
+    if (dml_model_meeting_room(m)) /* its statistics are of all samples at once */
+        d.chunk = d.slice;
+    return d;
+}
+
+static int make_member(struct dml_crew *c, unsigned i, bool learns)
+{
+    struct dml_crew_member *w = &c->members[i];
+    size_t n = learns ? c->chunk : c->slice, o = dml_model_n_outputs(c->m), len;
+    if (!dml_mem_mul(n, o, &len))
+        return -ENOMEM;
+    c->grads[i] = dml_mem_floats(dml_model_n_params(c->m));
+    w->dy = dml_mem_floats(len);
+    if (!c->grads[i] || !w->dy)
+        return -ENOMEM;
+    if (!learns)
+        return 0;
+    w->workspace = dml_mem_floats(dml_model_workspace(c->m, n, true));
+    w->y = dml_mem_floats(len);
+    return w->workspace && w->y ? 0 : -ENOMEM;
+}
+
+static void meet(void *team)
+{
+    dml_team_barrier(team);
+}
+
+static int make_board(struct dml_crew *c)
+{
+    size_t room = dml_model_meeting_room(c->m);
+    if (room == 0 || c->n_threads == 1)
+        return 0;
+    c->board = dml_mem_array(2 * c->n_threads * room, sizeof(double));
+    for (unsigned i = 0; i < c->n_threads; i++)
+        c->members[i].meeting = (struct dml_model_meeting){.n = c->n_threads,
+                                                           .i = i,
+                                                           .room = room,
+                                                           .board = c->board,
+                                                           .wait = meet,
+                                                           .arg = c->team};
+    return c->board ? 0 : -ENOMEM;
+}
+
+int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o)
+{
+    const struct dml_model *m = o->model;
+    struct division d = divide(m, o->batch, o->cpu->n_threads);
+    *c = (struct dml_crew){.m = m,
+                           .n_threads = d.n_threads,
+                           .batch = o->batch,
+                           .slice = d.slice,
+                           .chunk = d.chunk,
+                           .duty = {.share = o->cpu->duty},
+                           .seed = o->train->seed};
+    c->vec = dml_mem_floats(dml_model_n_vec(m));
+    c->optim = dml_optim_new(o->train, dml_model_n_params(m));
+    c->members = calloc(c->n_threads, sizeof(*c->members));
+    c->grads = calloc(c->n_threads, sizeof(*c->grads));
+    if (!c->vec || !c->optim || !c->members || !c->grads)
+        return -ENOMEM;
+    for (unsigned i = 0; i < c->n_threads; i++)
+        if (make_member(c, i, o->learns) < 0)
+            return -ENOMEM;
+    int r = dml_team_new(c->n_threads, o->cpu->cpus, &c->team);
+    return r < 0 ? r : make_board(c);
+}
+
+void dml_crew_done(struct dml_crew *c)
+{
+    dml_team_free(c->team);
+    for (unsigned i = 0; c->members && c->grads && i < c->n_threads; i++) {
+        free(c->grads[i]);
+        free(c->members[i].workspace);
+        free(c->members[i].y);
+        free(c->members[i].dy);
+    }
+    free(c->members);
+    free(c->grads);
+    free(c->board);
+    dml_optim_free(c->optim);
+    free(c->vec);
+}
+
+uint64_t dml_crew_memory(const struct dml_crew_options *o, unsigned *ret_n_threads,
+                         size_t *ret_slice, size_t *ret_chunk)
+{
+    const struct dml_model *m = o->model;
+    struct division d = divide(m, o->batch, o->cpu->n_threads);
+    uint64_t params = dml_model_n_params(m), out = dml_model_n_outputs(m);
+    uint64_t thread =
+        params + (o->learns ? dml_model_workspace(m, d.chunk, true) + 2 * (uint64_t)d.chunk * out
+                            : (uint64_t)d.slice * out);
+    uint64_t moments = dml_optim_n_moments_of(o->train);
+    uint64_t floats = d.n_threads * thread + dml_model_n_vec(m) + moments * params;
+    *ret_n_threads = d.n_threads;
+    *ret_slice = d.slice;
+    *ret_chunk = d.chunk;
+    return floats * sizeof(float) + (uint64_t)d.n_threads * STACK_BYTES +
+           2 * d.n_threads * dml_model_meeting_room(m) * sizeof(double);
+}
+
+void dml_crew_slice(const struct dml_crew *c, unsigned i, size_t n, size_t *ret_at, size_t *ret_end)
+{
+    size_t share = (n + c->n_threads - 1) / c->n_threads, at = i * share;
+    *ret_at = at < n ? at : n;
+    *ret_end = at + share < n ? at + share : n;
+}
+
+struct dml_model_training dml_crew_training(struct dml_crew *c, unsigned i, uint64_t rank,
+                                            uint64_t step)
+{
+    return (struct dml_model_training){.seed = c->seed,
+                                       .rank = rank,
+                                       .step = step,
+                                       .meeting = c->board ? &c->members[i].meeting : NULL};
+}
+
+/* Who tells the sum what. */
+struct teller {
+    struct dml_reduce *reduce;
+    unsigned i;
+};
+
+static void tell(void *arg, size_t at)
+{
+    const struct teller *t = arg;
+    dml_reduce_pass(t->reduce, t->i, at);
+}
+
+void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned i)
+{
+    const struct dml_model *m = c->m;
+    struct dml_crew_member *w = &c->members[i];
+    struct dml_model_training training = dml_crew_training(c, i, s->rank, s->step);
+    struct teller teller = {.reduce = s->reduce, .i = i};
+    float *state = c->vec + dml_model_n_params(m);
+    size_t at, end;
+    dml_crew_slice(c, i, s->n, &at, &end);
+    w->loss = 0.0;
+    w->correct = 0;
+    /* A thread without samples meets the others all the same. */
+    while (at < end || training.meeting) {
+        size_t b = end - at < c->chunk ? end - at : c->chunk, correct;
+        const float *x, *targets = NULL;
+        const int32_t *labels = NULL;
+        double loss;
+        s->give(s->arg, i, at, b, &x, &labels, &targets);
+        training.first = s->first + at;
+        if (s->reduce && at + b == end) {
+            training.settled = tell;
+            training.settled_arg = &teller;
+        }
+        dml_model_forward(m, c->vec, state, x, b, &training, w->workspace, w->y);
+        dml_model_loss_grad(m, x, w->y, labels, targets, b, s->divisor, &loss, &correct, w->dy);
+        dml_model_backward(m, c->vec, x, w->dy, b, &training, w->workspace, c->grads[i], NULL);
+        w->loss += loss;
+        w->correct += correct;
+        at += b;
+        if (training.meeting) /* one slice, one chunk */
+            break;
+    }
+}
+
+void dml_crew_update(struct dml_crew *c, unsigned i, unsigned n)
+{
+    size_t n_params = dml_model_n_params(c->m);
+    size_t share = dml_kernel_round((n_params + c->n_threads - 1) / c->n_threads);
+    size_t at = i * share, end = at + share < n_params ? at + share : n_params;
+    while (at < end) {
+        size_t len = end - at < UPDATE_FLOATS ? end - at : UPDATE_FLOATS;
+        dml_reduce_range(c->grads, n, at, at + len);
+        dml_optim_apply(c->optim, c->vec, c->grads[0] + at, at, len);
+        memset(c->grads[0] + at, 0, len * sizeof(float));
+        at += len;
+    }
+}
