@@ -31,6 +31,10 @@ enum dml_message_kind {
                                         *      the member's part of the state if it has to have it */
     DML_MESSAGE_PEER,                  /* w→w  seq: tag of the paradigm. meta: generation */
     DML_MESSAGE_STUCK,                 /* w→0  seq: generation. body: why, in words, or none */
+
+    /* Parameter server: server.c. */
+    DML_MESSAGE_PUSH,                  /* w→0  seq: step. body: gradient, by sparse.h */
+    DML_MESSAGE_PARAMS,                /* 0→w  seq: last step it may begin. body: by sparse.h */
     DML_MESSAGE_MAX_
 };
 

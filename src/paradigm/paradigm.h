@@ -60,3 +60,4 @@ const struct dml_paradigm *dml_paradigm_get(int kind);
 
 extern const struct dml_paradigm dml_paradigm_standalone;
 extern const struct dml_paradigm dml_paradigm_federated;
+extern const struct dml_paradigm dml_paradigm_server;

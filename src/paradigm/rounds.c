@@ -35,7 +35,7 @@ void dml_rounds_begin(struct dml_rounds *r, uint64_t round)
         .workers = r->workers,
     };
     r->loss_sum = r->sample_sum = 0.0;
-    r->work_sum_us = 0;
+    r->work_sum_us = r->saved_bytes = 0;
     dml_comm_stats(r->task->comm, &r->before);
     r->begin_us = dml_clock_now_us();
 }
@@ -134,6 +134,8 @@ int dml_rounds_end(struct dml_rounds *r, bool vec_is_new, const char *strategy, 
     dml_comm_stats(task->comm, &now);
     record->sent_bytes = now.sent_bytes - r->before.sent_bytes;
     record->received_bytes = now.received_bytes - r->before.received_bytes;
+    if (r->saved_bytes)
+        record->unfiltered_bytes = record->sent_bytes + record->received_bytes + r->saved_bytes;
 
     r->totals.t_us += record->t_us;
     r->totals.work_us += record->work_us;

@@ -18,6 +18,7 @@ struct dml_rounds {
     uint64_t begin_us;
     double loss_sum, sample_sum;
     uint64_t work_sum_us;
+    uint64_t saved_bytes;              /* by a filter, in this round; set before its end */
     struct dml_run_totals totals;      /* of the rounds that are over */
 };
 

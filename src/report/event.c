@@ -322,6 +322,8 @@ void dml_event_round(struct dml_events *ev, const struct dml_event_run *run,
     add_times(&rec, round->t_us, round->work_us, round->overhead_us);
     dml_record_int(&rec, "DML_SENT_BYTES", (int64_t)round->sent_bytes);
     dml_record_int(&rec, "DML_RECEIVED_BYTES", (int64_t)round->received_bytes);
+    if (round->unfiltered_bytes)
+        dml_record_int(&rec, "DML_UNFILTERED_BYTES", (int64_t)round->unfiltered_bytes);
     dml_record_real(&rec, "DML_LOSS", round->loss);
     if (round->evaluated) {
         dml_record_real(&rec, "DML_EVAL_LOSS", round->eval_loss);

@@ -56,6 +56,7 @@ struct dml_round {
     uint64_t work_us;                    /* mean of the participants' work times */
     uint64_t overhead_us;                /* t_us - work_us */
     uint64_t sent_bytes, received_bytes; /* master's view, this round */
+    uint64_t unfiltered_bytes; /* what both would have been without a significance filter; 0: none */
     double loss;                         /* mean training loss, weighted by samples */
     bool evaluated;
     double eval_loss, accuracy; /* global model on the test set, when evaluated */

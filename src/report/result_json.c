@@ -98,6 +98,8 @@ static json_t *round_json(const struct dml_round *round)
     put_uint(&w, "o_us", round->overhead_us);
     put_uint(&w, "sent_bytes", round->sent_bytes);
     put_uint(&w, "received_bytes", round->received_bytes);
+    if (round->unfiltered_bytes)
+        put_uint(&w, "unfiltered_bytes", round->unfiltered_bytes);
     put_real(&w, "loss", round->loss);
     put(&w, "evaluated", json_boolean(round->evaluated));
     if (round->evaluated) {
@@ -238,6 +240,7 @@ static int read_round(const json_t *object, struct dml_result_run *run)
         .overhead_us = get_count(object, "o_us"),
         .sent_bytes = get_count(object, "sent_bytes"),
         .received_bytes = get_count(object, "received_bytes"),
+        .unfiltered_bytes = get_count(object, "unfiltered_bytes"),
         .loss = dml_json_get_real(object, "loss", NAN),
         .evaluated = json_is_true(json_object_get(object, "evaluated")),
         .eval_us = get_count(object, "eval_us"),

@@ -48,6 +48,7 @@ __attribute__((unused)) static void sample_run(struct dml_result_case *c, unsign
             .overhead_us = (t_ms - w_ms) * 250,
             .sent_bytes = 250000,
             .received_bytes = 225000,
+            .unfiltered_bytes = i % 2 == 0 ? 500000 : 0,
             .loss = 2.3 / (double)i + 0.01 * repeat,
             .evaluated = i % 2 == 0,
             .eval_loss = i % 2 == 0 ? 2.5 / (double)i : 0.0,

@@ -1,0 +1,277 @@
+/*
+ * The parameter server's master half among workers that are slow, fall silent, lie, die and come
+ * back. All workers are played here: they hand in gradients of zeros, so only the order of things
+ * is at stake.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "lab.h"
+#include "paradigm/message.h"
+#include "paradigm/provision.h"
+#include "paradigm/rounds.h"
+#include "paradigm/server_client.h"
+#include "paradigm/sparse.h"
+#include "rpc/comm_local.h"
+#include "tests/tap.h"
+
+#define NODES    3
+#define N_SHARD  32
+#define BATCH    4
+#define STEPS    (N_SHARD / BATCH) /* of a round of one epoch */
+#define N_ROUNDS 3
+#define N_STEPS  (STEPS * N_ROUNDS)
+#define P        67 /* parameters of the lab's model */
+#define PATIENCE 20000000 /* us until a wait for another actor is given up */
+
+enum behaviour {
+    DILIGENT,
+    SLOW,   /* waits until the others have gone as far as they may */
+    DIES,   /* after its first round */
+    SILENT, /* after its first round, until the others have had theirs */
+    LIAR,   /* a gradient of another step, one of unsound bytes, then the right one */
+};
+
+struct play {
+    struct lab lab;
+    struct dml_comm_hub *hub;
+    uint64_t staleness;
+    atomic_ullong n_pushed[NODES + 1];
+    atomic_ullong most_ahead; /* steps of any worker before the slowest */
+    atomic_uint n_fits[NODES + 1], n_over;
+};
+
+struct actor {
+    pthread_t thread;
+    struct play *play;
+    struct dml_comm *comm;
+    enum behaviour behaviour;
+    uint64_t step, grant, taken;
+    bool has_begun, is_over;
+};
+
+static int push(struct actor *a, uint64_t step, bool sound)
+{
+    static const float zeros[P];
+    uint64_t mask[2] = {0};
+    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {
+        .kind = DML_MESSAGE_PUSH, .seq = step, .body = dml_buf_new(dml_sparse_room(P))};
+    if (!msg.body)
+        return -ENOMEM;
+    msg.body->len = dml_sparse_pack(zeros, mask, P, msg.body->data);
+    msg.body->data[0] ^= (unsigned char)(sound ? 0 : 0x40);
+    return dml_comm_send(a->comm, 0, &msg);
+}
+
+static int report(struct actor *a)
+{
+    struct dml_trainer_result done = {.n_samples = N_SHARD, .n_steps = STEPS, .loss = 1.0};
+    struct dml_comm_msg msg = {.kind = DML_MESSAGE_UPDATE, .seq = a->step / STEPS};
+    dml_rounds_fill_update(&msg, N_SHARD, &done);
+    return dml_comm_send(a->comm, 0, &msg);
+}
+
+/* Takes one message, if one comes until then. */
+static int take(struct actor *a, uint64_t deadline_us)
+{
+    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {0};
+    int r = dml_comm_recv(a->comm, 0, deadline_us, &msg);
+    if (r < 0)
+        return r;
+    if (msg.kind == DML_MESSAGE_FIT) {
+        a->step = a->grant = a->taken = msg.seq;
+        a->has_begun = true;
+        a->play->n_fits[a->comm->rank]++;
+    } else if (msg.kind == DML_MESSAGE_PARAMS) {
+        a->grant = msg.seq;
+        a->taken = (uint64_t)msg.meta[DML_PARAMS_TAKEN];
+    } else if (msg.kind == DML_MESSAGE_FINISH) {
+        a->is_over = true;
+        a->play->n_over++;
+    }
+    return msg.kind == DML_COMM_LOST ? -EPIPE : 0;
+}
+
+static uint64_t others_least(const struct play *p, uint32_t but)
+{
+    uint64_t least = UINT64_MAX;
+    for (uint32_t rank = 1; rank <= NODES; rank++)
+        if (rank != but && p->n_pushed[rank] < least)
+            least = p->n_pushed[rank];
+    return least;
+}
+
+static void wait_for_others(const struct actor *a, uint64_t pushes)
+{
+    uint64_t until = dml_clock_now_us() + PATIENCE;
+    while (others_least(a->play, a->comm->rank) < pushes && dml_clock_now_us() < until)
+        dml_clock_sleep_us(1000);
+}
+
+/* Before a step: returns false when the actor leaves. */
+static bool behave(struct actor *a)
+{
+    uint64_t ahead = a->step + a->play->staleness + 1, limit = N_STEPS;
+    if (a->behaviour == SLOW)
+        wait_for_others(a, ahead < limit ? ahead : limit);
+    if (a->behaviour == DIES && a->step == STEPS)
+        return false;
+    if (a->behaviour == SILENT && a->step == STEPS)
+        wait_for_others(a, 2 * STEPS);
+    if (a->behaviour == LIAR) {
+        (void)push(a, a->step + 5, true);
+        (void)push(a, a->step, false);
+    }
+    return true;
+}
+
+static bool may_begin(const struct actor *a)
+{
+    uint64_t under_way = a->play->staleness == 0 ? 0 : 1;
+    return a->has_begun && a->step < N_STEPS && a->step <= a->grant &&
+           a->step - a->taken <= under_way;
+}
+
+static void note_lead(struct actor *a)
+{
+    uint64_t least = others_least(a->play, 0), most = a->play->most_ahead;
+    if (a->step > least && a->step - least > most)
+        a->play->most_ahead = a->step - least;
+}
+
+static int train(struct actor *a)
+{
+    while (!a->is_over) {
+        int r = take(a, may_begin(a) ? 0 : DML_CLOCK_NEVER);
+        if (r < 0 && r != -ETIMEDOUT)
+            return r;
+        if (r == 0 || !may_begin(a))
+            continue;
+        if (!behave(a))
+            return 0;
+        note_lead(a);
+        a->play->n_pushed[a->comm->rank]++; /* before somebody else goes on because of it */
+        r = push(a, a->step, true);
+        a->step++;
+        if (r == 0 && a->step % STEPS == 0)
+            r = report(a);
+        if (r < 0)
+            return r;
+    }
+    return 0;
+}
+
+static void *act(void *arg)
+{
+    struct actor *a = arg;
+    const struct dml_testcase *tc = &a->play->lab.cases->cases[0];
+    struct dml_err err = {0};
+    struct dml_task task = {.tc = tc, .comm = a->comm, .data = &tc->data};
+    _cleanup_(dml_dataset_freep) struct dml_dataset *shard = NULL;
+    bool cached;
+    if (dml_provision_fetch(&task, &shard, &cached, &err) == 0 &&
+        dml_provision_ready(&task, shard, cached) == 0)
+        (void)train(a);
+    a->comm = dml_comm_free(a->comm);
+    return NULL;
+}
+
+/* Ranks 1 and 3 are diligent, rank 2 as told. */
+static int play(struct play *p, const char *keys, uint64_t staleness, enum behaviour second)
+{
+    char text[600];
+    snprintf(text, sizeof(text),
+             "[testcase]\nnodes = %d\ncores = %d\n[train]\nrounds = %d\nbatch-size = %d\n"
+             "[parallel]\nparadigm = server\nstaleness = %llu\n%s",
+             NODES, NODES, N_ROUNDS, BATCH, (unsigned long long)staleness, keys);
+    *p = (struct play){.staleness = staleness};
+    lab_init(&p->lab, text);
+    p->hub = dml_comm_hub_new(NODES + 1);
+    struct dml_comm *comm = dml_comm_hub_get(p->hub, 0);
+    struct actor actors[NODES];
+    for (uint32_t rank = 1; rank <= NODES; rank++) {
+        struct actor *a = &actors[rank - 1];
+        *a = (struct actor){.play = p,
+                            .comm = dml_comm_hub_get(p->hub, rank),
+                            .behaviour = rank == 2 ? second : DILIGENT};
+        if (!a->comm || pthread_create(&a->thread, NULL, act, a) != 0) {
+            printf("Bail out! no worker %u\n", rank);
+            exit(1);
+        }
+    }
+    int r = lab_run_rank0(&p->lab, comm);
+    if (r < 0)
+        tap_note("the run: %s", p->lab.err.text);
+    dml_comm_free(comm);
+    for (size_t i = 0; i < NODES; i++)
+        (void)pthread_join(actors[i].thread, NULL);
+    dml_comm_hub_free(p->hub);
+    return r;
+}
+
+static void test_bound(void)
+{
+    struct play p;
+    tap_int(play(&p, "", 2, SLOW), 0, "two fast workers and a slow one, staleness 2");
+    tap_int((long long)p.most_ahead, 2, "the fast ones go as far as they may, and no further");
+    tap_int(p.n_over, NODES, "all hear that it is over");
+    lab_done(&p.lab);
+    tap_int(play(&p, "", 0, SLOW), 0, "the same, staleness 0");
+    tap_int((long long)p.most_ahead, 0, "nobody is ahead of anybody");
+    lab_done(&p.lab);
+}
+
+static void test_death(uint64_t staleness, const char *what)
+{
+    struct play p;
+    tap_int(play(&p, "[cluster]\nquorum = 0.5\n", staleness, DIES), 0, what);
+    tap_int(p.lab.n_rounds, N_ROUNDS, "all rounds are there");
+    tap_int(p.lab.rounds[0].n_participants, 3, "three take part in round 1");
+    tap_int(p.lab.rounds[2].n_participants, 2, "two in round 3");
+    tap_int(p.lab.totals.n_lost, 1, "the totals count the lost one");
+    lab_done(&p.lab);
+}
+
+static void test_no_quorum(void)
+{
+    struct play p;
+    int r = play(&p, "[cluster]\nquorum = 1\nround-deadline = 500 ms\n", 0, DIES);
+    tap_int(r, -ENOLINK, "without a quorum the run ends");
+    tap_has(p.lab.err.text, "2 workers train, 3 are needed", "and says how many there are");
+    lab_done(&p.lab);
+    r = play(&p, "[cluster]\nquorum = 0.1\non-loss = wait\nround-deadline = 500 ms\n", 2, DIES);
+    tap_int(r, -ENOLINK, "on-loss = wait waits for the lost one, and not for ever");
+    lab_done(&p.lab);
+}
+
+static void test_silence(void)
+{
+    struct play p;
+    tap_int(play(&p, "[cluster]\nquorum = 0.5\nstep-deadline = 300 ms\n", 0, SILENT), 0,
+            "a worker falls silent, and speaks again");
+    tap_int(p.lab.rounds[1].n_participants, 2, "it is left out of round 2");
+    tap_int(p.n_fits[2], 2, "when it speaks again it is told where the others are");
+    tap_int(p.n_over, NODES, "and hears the end with them");
+    lab_done(&p.lab);
+}
+
+static void test_lies(void)
+{
+    struct play p;
+    tap_int(play(&p, "", 0, LIAR), 0, "gradients that make no sense do no harm");
+    tap_int(p.lab.rounds[2].n_participants, 3, "those that do count");
+    lab_done(&p.lab);
+}
+
+int main(void)
+{
+    test_bound();
+    test_death(0, "a synchronous run outlives a worker");
+    test_death(3, "so does one with bounded delay");
+    test_no_quorum();
+    test_silence();
+    test_lies();
+    return tap_done();
+}
