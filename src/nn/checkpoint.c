@@ -212,7 +212,7 @@ static int take_all(struct reader *r, struct dml_checkpoint *c)
     if (e < 0)
         return e;
     if (c->n_classes !=
-        (dml_model_loss(c->model) == DML_LOSS_MSE ? 0 : dml_model_n_outputs(c->model)))
+        (dml_model_loss(c->model) == DML_LOSS_MSE ? 0 : dml_model_n_classes(c->model)))
         return bad(r, "model and class names do not fit");
     uint64_t n = 0;
     e = take(r, &n, sizeof(n), "its number of parameters");

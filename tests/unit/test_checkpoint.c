@@ -73,6 +73,32 @@ static void test_damage(const char *data, size_t len)
     free(copy);
 }
 
+/* Such a model has an output for each class at each position. */
+static void test_sequence(const char *path)
+{
+    static const char lines[] = "name s\ninput 2\nembedding 3 size 3\nloss next-token\n";
+    static char *names[] = {(char *)"a", (char *)"b", (char *)"c"};
+    static float mean[2], scale[] = {1.0f, 1.0f};
+    struct dml_dataset ds = {.channels = 2,
+                             .height = 1,
+                             .width = 1,
+                             .n_classes = 3,
+                             .class_names = names,
+                             .mean = mean,
+                             .scale = scale};
+    _cleanup_(dml_model_freep) struct dml_model *m = NULL;
+    _cleanup_(dml_checkpoint_freep) struct dml_checkpoint *c = NULL;
+    struct dml_err err = {0};
+    if (!tap_int(dml_model_parse(lines, sizeof(lines) - 1, "s", &m, &err), 0, "a model"))
+        return;
+    float vec[9] = {1.0f};
+    tap_int(dml_checkpoint_save(path, m, vec, &ds, "text", "case-2", 1, &err), 0, "save");
+    if (!tap_int(dml_checkpoint_load(path, &c, &err), 0, "a model of sequences comes back"))
+        tap_note("%s", err.text);
+    else
+        tap_int(c->n_classes, 3, "with a name for each code");
+}
+
 int main(void)
 {
     char dir[] = "/tmp/dml-test-XXXXXX";
@@ -110,6 +136,7 @@ int main(void)
     size_t len;
     if (tap_int(dml_fileio_read(path, 1 << 20, &data, &len, &err), 0, "read back"))
         test_damage(data, len);
+    test_sequence(path);
     struct dml_checkpoint *none = NULL;
     tap_int(dml_checkpoint_load("/nonexistent", &none, &err), -ENOENT, "a missing file");
     (void)unlink(path);
