@@ -18,9 +18,10 @@
 #include "data/batch.h"
 #include "nn/checkpoint.h"
 #include "nn/model.h"
+#include "nn/trainer.h"
 #include "report/table.h"
 
-#define BLOCK       32u /* samples per pass */
+#define BLOCK_MAX   256u /* samples per pass */
 #define CLASSES_MAX 20u /* of a confusion matrix that is printed; columns must fit a terminal */
 
 struct options {
@@ -120,21 +121,30 @@ static size_t largest(const float *y, size_t n)
     return best;
 }
 
-static int judge(const struct dml_checkpoint *c, const struct dml_dataset *ds, struct tally *t)
+static int judge(const struct dml_checkpoint *c, const struct dml_dataset *ds, struct tally *t,
+                 struct dml_err *err)
 {
     size_t d = dml_model_n_inputs(c->model), o = dml_model_n_outputs(c->model);
     size_t n_classes = dml_model_n_classes(c->model);
-    _cleanup_(dml_mem_freep) float *x = dml_mem_floats(BLOCK * d);
-    _cleanup_(dml_mem_freep) float *y = dml_mem_floats(BLOCK * o);
+    uint64_t bytes;
+    size_t block = dml_trainer_eval_block(c->model, &bytes);
+    block = block < BLOCK_MAX ? block : BLOCK_MAX;
+    if (block == 0)
+        return dml_err_set(err, -ENOMEM,
+                           "%s needs %llu MiB to judge one sample, at most %llu are allowed",
+                           dml_model_name(c->model), (unsigned long long)(bytes >> 20),
+                           (unsigned long long)(DML_TRAINER_EVAL_MAX >> 20));
+    _cleanup_(dml_mem_freep) float *x = dml_mem_floats(block * d);
+    _cleanup_(dml_mem_freep) float *y = dml_mem_floats(block * o);
     _cleanup_(dml_mem_freep) float *space =
-        dml_mem_floats(dml_model_workspace(c->model, BLOCK, false));
+        dml_mem_floats(dml_model_workspace(c->model, block, false));
     if (!x || !y || !space)
         return -ENOMEM;
-    for (size_t first = 0; first < ds->n_samples; first += BLOCK) {
-        uint32_t index[BLOCK];
-        int32_t labels[BLOCK];
-        float targets[BLOCK];
-        size_t n = ds->n_samples - first < BLOCK ? ds->n_samples - first : BLOCK, correct = 0;
+    for (size_t first = 0; first < ds->n_samples; first += block) {
+        uint32_t index[BLOCK_MAX];
+        int32_t labels[BLOCK_MAX];
+        float targets[BLOCK_MAX];
+        size_t n = ds->n_samples - first < block ? ds->n_samples - first : block, correct = 0;
         double loss = 0.0;
         for (size_t i = 0; i < n; i++)
             index[i] = (uint32_t)(first + i);
@@ -255,7 +265,7 @@ static int exec(struct dml_ctl *ctl, const void *options, char **args, int n_arg
             return dml_ctl_fail(-ENOMEM, &err);
         t.confusion = confusion;
     }
-    r = judge(c, ds, &t);
+    r = judge(c, ds, &t, &err);
     return r < 0 ? dml_ctl_fail(r, &err) : print_tally(ctl, c, ds, args[1], &t);
 }
 

@@ -156,6 +156,8 @@ uint64_t dml_model_macs(const struct dml_model *m);
  *   io_state  [Q] written when training; NULL when Q = 0
  *   training  NULL: inference
  *   x [B][D]    y [B][O] logits or predictions
+ * dml_model_workspace() is SIZE_MAX where this machine cannot address so much, which no allocation
+ * grants; wherever it is granted, B times D or O cannot overflow either.
  */
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training);
 void dml_model_forward(const struct dml_model *m, const float *vec, float *io_state, const float *x,

@@ -21,22 +21,24 @@ struct place {
     size_t y, saved, kept;
 };
 
-static size_t part(size_t floats)
+static uint64_t part(uint64_t floats)
 {
-    return dml_kernel_round(floats);
+    return (floats + DML_KERNEL_ROW - 1) / DML_KERNEL_ROW * DML_KERNEL_ROW;
 }
 
-/* The end of the layers' parts; places [n_layers] or NULL. */
-static size_t lay_out(const struct dml_model *m, size_t batch, struct place *places)
+/* The end of the layers' parts; places [n_layers] or NULL. In 64 bits: a large batch of a large
+ * model is more than 32 can count. */
+static uint64_t lay_out(const struct dml_model *m, uint64_t batch, struct place *places)
 {
-    size_t at = 0;
+    uint64_t at = 0;
     for (size_t i = 0; i < m->n_steps; i++) {
         const struct dml_layer *l = &m->steps[i];
-        size_t y = l->in_place ? 0 : part(batch * dml_layer_size(l->out));
-        size_t saved = part(batch * l->n_saved);
+        uint64_t y = l->in_place ? 0 : part(batch * dml_layer_size(l->out));
+        uint64_t saved = part(batch * l->n_saved);
         if (places)
-            places[i] = (struct place){
-                .y = l->in_place ? places[l->from].y : at, .saved = at + y, .kept = at + y + saved};
+            places[i] = (struct place){.y = l->in_place ? places[l->from].y : (size_t)at,
+                                       .saved = (size_t)(at + y),
+                                       .kept = (size_t)(at + y + saved)};
         at += y + saved + part(l->n_kept);
     }
     return at;
@@ -44,9 +46,10 @@ static size_t lay_out(const struct dml_model *m, size_t batch, struct place *pla
 
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training)
 {
-    size_t layers = training ? lay_out(m, batch, NULL) : 0;
-    size_t n = (size_t)(training ? m->n_dx_buffers : m->n_y_buffers);
-    return layers + n * part(batch * m->widest) + part(m->scratch);
+    uint64_t layers = training ? lay_out(m, batch, NULL) : 0;
+    uint64_t n = (uint64_t)(training ? m->n_dx_buffers : m->n_y_buffers);
+    uint64_t floats = layers + n * part((uint64_t)batch * m->widest) + part(m->scratch);
+    return floats > SIZE_MAX / sizeof(float) ? SIZE_MAX : (size_t)floats;
 }
 
 double *dml_model_meeting_row(struct dml_model_meeting *meeting)
@@ -82,8 +85,8 @@ void dml_model_forward(const struct dml_model *m, const float *vec, float *io_st
     assert(batch <= DML_MODEL_BATCH_MAX && (batch > 0 || (training && training->meeting)));
     assert(m->n_state == 0 || io_state || !training);
     struct place places[DML_MODEL_LAYERS_MAX];
-    size_t turn = part(batch * m->widest);
-    float *buffers = workspace + (training ? lay_out(m, batch, places) : 0);
+    size_t turn = (size_t)part(batch * m->widest);
+    float *buffers = workspace + (training ? (size_t)lay_out(m, batch, places) : 0);
     float *scratch = buffers + (size_t)(training ? m->n_dx_buffers : m->n_y_buffers) * turn;
     const float *outputs[1 + DML_MODEL_LAYERS_MAX], **output = outputs + 1;
     outputs[0] = x;
@@ -142,9 +145,9 @@ void dml_model_backward(const struct dml_model *m, const float *vec, const float
     struct place places[DML_MODEL_LAYERS_MAX];
     struct backward b = {.m = m,
                          .batch = batch,
-                         .turn = part(batch * m->widest),
+                         .turn = (size_t)part(batch * m->widest),
                          .dy = dy,
-                         .buffers = workspace + lay_out(m, batch, places),
+                         .buffers = workspace + (size_t)lay_out(m, batch, places),
                          .dx = dx};
     for (size_t i = m->n_steps; i-- > 0;) {
         const struct dml_layer *l = &m->steps[i];

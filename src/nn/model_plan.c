@@ -179,6 +179,19 @@ static int plan_sizes(struct dml_model *m, const char *file, struct dml_err *err
     return 0;
 }
 
+/* Buffers that take turns are as wide as the widest value, even those that hold a small one. */
+static int check_buffers(const struct dml_model *m, const char *file, struct dml_err *err)
+{
+    const struct dml_layer *last = &m->steps[m->n_steps - 1];
+    int n = m->n_y_buffers > m->n_dx_buffers ? m->n_y_buffers : m->n_dx_buffers;
+    if ((uint64_t)n * m->widest > DML_MODEL_FLOATS_MAX)
+        return dml_err_at(err, -EINVAL, file, last->line,
+                          "%s: up to here %d values wait at a time, with room for %zu numbers each: "
+                          "more than 1 GiB of memory for one sample",
+                          last->words, n, m->widest);
+    return 0;
+}
+
 int dml_model_plan_passes(struct dml_model *m, const char *file, struct dml_err *err)
 {
     int r = plan_params(m, file, err);
@@ -192,7 +205,7 @@ int dml_model_plan_passes(struct dml_model *m, const char *file, struct dml_err 
         return r;
     plan_inference(m);
     plan_backward(m);
-    return 0;
+    return check_buffers(m, file, err);
 }
 
 int dml_model_plan(struct dml_model *m, const char *file, struct dml_err *err)

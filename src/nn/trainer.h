@@ -65,7 +65,16 @@ struct dml_eval_result {
     double accuracy; /* 0 … 1; for regression 0 */
 };
 
-/* vec [P+Q] over a whole data set. Returns 0, -EINVAL, -ENOMEM, -ECANCELED. */
+/* Bytes that one thread of an evaluation may take, the block of parameters apart: a model that needs
+ * more for a single sample is not judged. */
+#define DML_TRAINER_EVAL_MAX (UINT64_C(512) << 20)
+
+/* Samples per pass of an evaluation: as many as keep its buffers in the cache, at least one; 0: a
+ * single one would need more than DML_TRAINER_EVAL_MAX. *ret_bytes is what one sample needs. */
+size_t dml_trainer_eval_block(const struct dml_model *m, uint64_t *ret_bytes);
+
+/* vec [P+Q] over a whole data set. Returns 0, -EINVAL, -ENOMEM (also when dml_trainer_eval_block()
+ * is 0), -ECANCELED. */
 int dml_trainer_evaluate(const struct dml_model *m, const float *vec, const struct dml_dataset *ds,
                          unsigned n_threads, const atomic_bool *cancel,
                          struct dml_eval_result *ret);

@@ -69,12 +69,25 @@ static void run(void *arg, unsigned i_thread)
     }
 }
 
+size_t dml_trainer_eval_block(const struct dml_model *m, uint64_t *ret_bytes)
+{
+    uint64_t floats = (uint64_t)dml_model_workspace(m, 1, false) + dml_model_n_inputs(m) +
+                      dml_model_n_outputs(m);
+    *ret_bytes = floats * sizeof(float);
+    if (*ret_bytes > DML_TRAINER_EVAL_MAX)
+        return 0;
+    uint64_t per_sample = (uint64_t)dml_model_workspace(m, 32, false) / 32 + 1;
+    uint64_t block = BLOCK_FLOATS / per_sample;
+    return block < 1 ? 1 : block > BLOCK_MAX ? BLOCK_MAX : (size_t)block;
+}
+
 static int prepare(struct eval *e, unsigned n_threads)
 {
     size_t d = dml_model_n_inputs(e->m), o = dml_model_n_outputs(e->m);
-    size_t per_sample = dml_model_workspace(e->m, 32, false) / 32 + 1;
-    size_t block = BLOCK_FLOATS / per_sample;
-    e->block = block < 4 ? 4 : block > BLOCK_MAX ? BLOCK_MAX : block;
+    uint64_t bytes;
+    e->block = dml_trainer_eval_block(e->m, &bytes);
+    if (e->block == 0)
+        return -ENOMEM;
     e->n_blocks = (e->ds->n_samples + e->block - 1) / e->block;
     e->n_judges = n_threads < e->n_blocks ? n_threads : (unsigned)e->n_blocks;
     e->notes = calloc(e->n_blocks, sizeof(*e->notes));

@@ -381,6 +381,33 @@ static void test_manual(void)
     dml_model_free(m);
 }
 
+/* Sizes that 32 bits cannot count, and models that would need gigabytes for one sample. */
+static void test_bounds(void)
+{
+    static const char wide[] = "name t\ninput 1 4096 4096\nrelu\nglobal-avg-pool\nlinear 2\n";
+    _cleanup_(dml_model_freep) struct dml_model *m = NULL;
+    struct dml_err err = {0};
+    if (tap_int(dml_model_parse(wide, sizeof(wide) - 1, "t", &m, &err), 0, "a wide model")) {
+        /* at least x and y of relu */
+        uint64_t least = (uint64_t)DML_MODEL_BATCH_MAX << 24;
+        size_t got = dml_model_workspace(m, DML_MODEL_BATCH_MAX, true);
+        tap_ok(sizeof(size_t) > 4 ? got >= least && got < 16 * least : got == SIZE_MAX,
+               "the workspace of 65536 samples is counted or called too large");
+        tap_ok(sizeof(size_t) > 4 || !dml_mem_floats(got), "and not granted in 32 bits");
+    }
+    char text[2048];
+    size_t len = (size_t)snprintf(text, sizeof(text), "name t\ninput 1 8192 8192\nglobal-avg-pool\n");
+    for (unsigned i = 0; i < 10; i++)
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "residual\nlinear 1\n");
+    for (unsigned i = 0; i < 10; i++)
+        len += (size_t)snprintf(text + len, sizeof(text) - len, "end\n");
+    len += (size_t)snprintf(text + len, sizeof(text) - len, "linear 2\n");
+    struct dml_model *deep = NULL;
+    tap_int(dml_model_parse(text, len, "t", &deep, &err), -EINVAL, "many values that wait");
+    tap_has(err.text, "more than 1 GiB of memory for one sample", "are too much");
+    dml_model_free(deep);
+}
+
 int main(void)
 {
     test_manual();
@@ -391,5 +418,6 @@ int main(void)
     test_check_data();
     test_init();
     test_inference();
+    test_bounds();
     return tap_done();
 }

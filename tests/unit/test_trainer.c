@@ -364,6 +364,31 @@ static void test_memory(const struct dml_model *m, const struct dml_dataset *ds)
             (long long)(2 * 4 * dml_model_n_params(m)), "Adam has two moments more than plain SGD");
 }
 
+/* What judging one sample may take. */
+static void test_eval_block(void)
+{
+    static const struct {
+        const char *text;
+        size_t least, most;
+    } cases[] = {
+        {"name t\ninput 9\nlinear 2\n", 256, 256},
+        {"name t\ninput 3 1024 1024\nglobal-avg-pool\nlinear 2\n", 1, 1},
+        {"name t\ninput 1 8192 8192\ntanh\nlinear 2\n", 0, 0}, /* 256 MiB in, 256 out, and x */
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_(dml_model_freep) struct dml_model *m = NULL;
+        uint64_t bytes = 0;
+        if (!tap_int(dml_model_parse(cases[i].text, strlen(cases[i].text), "t", &m, NULL), 0,
+                     "a model"))
+            continue;
+        size_t block = dml_trainer_eval_block(m, &bytes);
+        tap_ok(block >= cases[i].least && block <= cases[i].most,
+               "%zu samples at a time, wanted %zu to %zu; one needs %llu bytes", block,
+               cases[i].least, cases[i].most, (unsigned long long)bytes);
+        tap_ok((block == 0) == (bytes > DML_TRAINER_EVAL_MAX), "none when one is too much");
+    }
+}
+
 int main(void)
 {
     struct dml_model *m = NULL;
@@ -383,5 +408,6 @@ int main(void)
     tap_ok(dml_trainer_calibrate_gflops() > 0.0, "a speed");
     dml_dataset_free(ds);
     dml_model_free(m);
+    test_eval_block();
     return tap_done();
 }
