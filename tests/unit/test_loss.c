@@ -18,16 +18,43 @@ static struct dml_model *model(const char *text)
     return m;
 }
 
-static double cross_entropy(const double *y, const int32_t *labels)
+/* The label counts 1 - smoothing, all classes together smoothing. */
+static double cross_entropy(const double *y, const int32_t *labels, double smoothing)
 {
     double loss = 0.0;
     for (size_t b = 0; b < B; b++) {
         double sum = 0.0;
         for (size_t i = 0; i < O; i++)
             sum += exp(y[b * O + i]);
-        loss += log(sum) - y[b * O + (size_t)labels[b]];
+        for (size_t i = 0; i < O; i++)
+            loss -= (smoothing / O + ((size_t)labels[b] == i ? 1.0 - smoothing : 0.0)) *
+                    (y[b * O + i] - log(sum));
     }
     return loss;
+}
+
+static void test_smoothing(void)
+{
+    struct dml_model *m = model("name t\ninput 2\nlinear 5\nloss cross-entropy smoothing 0.3\n");
+    float y[B * O], dy[B * O];
+    double wide[B * O], loss, off = 0.0;
+    const int32_t labels[B] = {1, 0, 4, 3};
+    size_t correct;
+    for (size_t i = 0; i < B * O; i++)
+        wide[i] = (double)(y[i] = 4.0f * sinf(2.0f + 3.0f * (float)i));
+    dml_model_loss_grad(m, NULL, y, labels, NULL, B, 8.0, &loss, &correct, dy);
+    tap_near(loss, cross_entropy(wide, labels, 0.3), 1e-6 * loss, "smoothed labels");
+    for (size_t i = 0; i < B * O; i++) {
+        double here = wide[i];
+        wide[i] = here + 1e-5;
+        double up = cross_entropy(wide, labels, 0.3);
+        wide[i] = here - 1e-5;
+        double down = cross_entropy(wide, labels, 0.3);
+        wide[i] = here;
+        off = fmax(off, fabs((double)dy[i] - (up - down) / 2e-5 / 8.0));
+    }
+    tap_ok(off < 1e-6, "their gradient, max difference %.1e", off);
+    dml_model_free(m);
 }
 
 static void test_cross_entropy(void)
@@ -40,14 +67,14 @@ static void test_cross_entropy(void)
     for (size_t i = 0; i < B * O; i++)
         wide[i] = (double)(y[i] = 3.0f * sinf(1.0f + 2.0f * (float)i));
     dml_model_loss_grad(m, NULL, y, labels, NULL, B, 8.0, &loss, &correct, dy);
-    tap_near(loss, cross_entropy(wide, labels), 1e-6 * loss,
+    tap_near(loss, cross_entropy(wide, labels, 0.0), 1e-6 * loss,
              "cross-entropy is the sum over samples");
     for (size_t i = 0; i < B * O; i++) {
         double here = wide[i];
         wide[i] = here + 1e-5;
-        double up = cross_entropy(wide, labels);
+        double up = cross_entropy(wide, labels, 0.0);
         wide[i] = here - 1e-5;
-        double down = cross_entropy(wide, labels);
+        double down = cross_entropy(wide, labels, 0.0);
         wide[i] = here;
         off = fmax(off, fabs((double)dy[i] - (up - down) / 2e-5 / 8.0));
     }
@@ -61,7 +88,7 @@ static void test_cross_entropy(void)
     }
     tap_int((long long)correct, (long long)want, "correct");
     dml_model_loss_grad(m, NULL, y, labels, NULL, B, 8.0, &loss, &correct, NULL);
-    tap_near(loss, cross_entropy(wide, labels), 1e-6 * loss, "without a gradient");
+    tap_near(loss, cross_entropy(wide, labels, 0.0), 1e-6 * loss, "without a gradient");
 
     const int32_t label = 1;
     float big[O] = {3000.0f, 2000.0f, -3000.0f, 0.0f, 0.0f};
@@ -90,12 +117,23 @@ static void test_mse(void)
     /* One by one: at their maximum gcc 12 fails for arm64 (vect_transform_reduction). */
     for (size_t i = 0; i < B; i++)
         tap_near((double)dy[i], want[i], 1e-7, "its gradient");
+    for (size_t i = 0; i < B; i++) {
+        float near[B];
+        double up, down;
+        memcpy(near, y, sizeof(near));
+        near[i] = y[i] + 0.25f; /* exact in binary, and a square's difference quotient is exact */
+        dml_model_loss_grad(m, NULL, near, NULL, targets, B, 1.0, &up, &correct, NULL);
+        near[i] = y[i] - 0.25f;
+        dml_model_loss_grad(m, NULL, near, NULL, targets, B, 1.0, &down, &correct, NULL);
+        tap_near((double)dy[i], (up - down) / 0.5 / 4.0, 1e-7, "its gradient by differences");
+    }
     dml_model_free(m);
 }
 
 int main(void)
 {
     test_cross_entropy();
+    test_smoothing();
     test_mse();
     return tap_done();
 }
