@@ -134,6 +134,66 @@ static void test_learns(void)
     dml_dataset_free(ds);
 }
 
+/*
+ * Reads the licence, a small text that is in the tree, with the shipped transformer made narrower:
+ * on the part it did not see its loss must be below the entropy of single characters (counted in
+ * the part it did see, one added to each), which is the best without any look back.
+ */
+static void test_reads(void)
+{
+    const char *top = getenv("top_srcdir");
+    struct dml_data_options o = {0};
+    struct dml_dataset *train = NULL, *test = NULL;
+    struct dml_err err = {0};
+    (void)dml_opt_defaults(dml_data_opts, &o);
+    free(o.dataset);
+    free(o.path);
+    o.dataset = strdup("text");
+    o.path = dml_mem_printf("%s/COPYING", top ? top : ".");
+    if (!tap_int(dml_dataset_load(&o, &train, &test, &err), 0, o.path)) {
+        tap_note("%s", err.text);
+        dml_opt_done(dml_data_opts, &o);
+        return;
+    }
+    double counts[96], entropy = 0.0;
+    const uint8_t *x = train->x, *unseen = test->x;
+    size_t n = train->n_samples * 64, n_unseen = test->n_samples * 64;
+    for (size_t i = 0; i < 96; i++)
+        counts[i] = 1.0;
+    for (size_t i = 0; i < n; i++)
+        counts[x[i]] += 1.0;
+    for (size_t i = 0; i < n_unseen; i++)
+        entropy -= log(counts[unseen[i]] / (double)(n + 96)) / (double)n_unseen;
+    struct dml_model *m =
+        parse("name t\ninput 64\ninit normal\nembedding 96 size 32\nposition\nrepeat 2\nresidual\n"
+              "layer-norm\nattention 4\nend\nresidual\nlayer-norm\nconv 128 kernel 1\ngelu\n"
+              "conv 32 kernel 1\nend\nend\nlayer-norm\nconv 96 kernel 1\nloss next-token\n");
+    struct dml_train_options options = {0};
+    (void)dml_opt_defaults(dml_train_opts, &options);
+    options.batch_size = 4;
+    options.optimizer = DML_OPTIM_ADAM;
+    options.learning_rate = 3e-3;
+    const struct dml_trainer_cpu cpu = {.n_threads = 2, .duty = 1.0};
+    _cleanup_(dml_trainer_freep) struct dml_trainer *t = NULL;
+    struct dml_trainer_result r;
+    struct dml_eval_result e = {0};
+    if (m && tap_int(dml_trainer_new(m, train, &options, NULL, 1, &cpu, &t, NULL), 0, "a trainer")) {
+        dml_model_init(m, dml_trainer_vec(t), 1);
+        (void)dml_trainer_evaluate(m, dml_trainer_vec(t), test, 1, NULL, &e);
+        tap_near(e.loss, log(96.0), 0.1, "before, it knows nothing: log 96");
+        (void)dml_trainer_fit(t, 0, 12, 12, NULL, &r);
+        (void)dml_trainer_evaluate(m, dml_trainer_vec(t), test, 1, NULL, &e);
+        tap_ok(e.loss < entropy - 0.3,
+               "it reads: loss %.3f on what it did not see, single characters have %.3f", e.loss,
+               entropy);
+    }
+    dml_model_free(m);
+    dml_dataset_free(train);
+    dml_dataset_free(test);
+    dml_opt_done(dml_train_opts, &options);
+    dml_opt_done(dml_data_opts, &o);
+}
+
 int main(void)
 {
     char dir[] = "/tmp/dml-text-XXXXXX";
@@ -145,5 +205,6 @@ int main(void)
     (void)rmdir(dir);
     test_loss();
     test_learns();
+    test_reads();
     return tap_done();
 }
