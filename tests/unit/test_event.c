@@ -304,6 +304,10 @@ static void test_catalog(const struct seen *seen)
         tap_ok(fields_exist(entry, end, seen->records[k], name), "names only its own fields");
     }
     test_saved_entries(text);
+    /* Reasons and errors are sentences: they bring their own full stop. */
+    tap_ok(!strstr(text, "@DML_ERROR@."), "no second full stop behind an error");
+    tap_ok(!strstr(text, "ended: @DML_REASON@.") && !strstr(text, "no: @DML_REASON@."),
+           "nor behind a reason");
 }
 
 int main(void)
