@@ -217,8 +217,8 @@ static int prepare(struct dml_runner *r, const struct dml_testcase *tc, uint64_t
         ret = dml_testcase_print(tc, ret_testcase);
     if (!ret)
         ret = dml_server_comm_new(r->server, run_id, (uint32_t)tc->testcase.nodes + 1, ret_comm);
-    if (!ret) /* the longest a worker has to say is its update */
-        dml_server_comm_limit(*ret_comm, dml_model_n_vec(*ret_model) * sizeof(float));
+    if (!ret)
+        dml_server_comm_limit(*ret_comm, dml_plan_longest_answer(tc, *ret_model));
     return ret;
 }
 

@@ -11,6 +11,7 @@
 #include "conf/parallel.h"
 #include "nn/trainer.h"
 #include "paradigm/paradigm.h"
+#include "paradigm/sparse.h"
 
 /* 3 nodes sharing 4 cores is 1.333…; a share that is whole but for rounding is whole. */
 #define SHARE_EPSILON 1e-6
@@ -69,6 +70,20 @@ int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, 
     }
     *ret = plan;
     return 0;
+}
+
+uint64_t dml_plan_longest_answer(const struct dml_testcase *tc, const struct dml_model *model)
+{
+    size_t n_params = dml_model_n_params(model), n_vec = dml_model_n_vec(model);
+    switch (tc->parallel.paradigm) {
+    case DML_PARADIGM_STANDALONE:
+    case DML_PARADIGM_FEDERATED: /* an update */
+        return (uint64_t)n_vec * sizeof(float);
+    case DML_PARADIGM_SERVER: /* a gradient, or the state of a round */
+        return dml_sparse_room(n_vec);
+    default: /* the agreed state */
+        return ((uint64_t)n_vec + 2 * (uint64_t)n_params) * sizeof(float);
+    }
 }
 
 int dml_plan_check_memory(const struct dml_plan *plan, const struct dml_model *model,

@@ -27,6 +27,10 @@ struct dml_plan {
 int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, unsigned cores_here,
                   struct dml_plan *ret, struct dml_err *err);
 
+/* Bytes of the longest message body that a worker of this case sends the master: what a connection
+ * need not take more of. */
+uint64_t dml_plan_longest_answer(const struct dml_testcase *tc, const struct dml_model *model);
+
 /*
  * Whether `n_here` workers of the plan find room in `memory_bytes` (0: not known, taken for enough).
  * Returns 0 or -ENOMEM with a sentence, which is better than what the kernel does later.
