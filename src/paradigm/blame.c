@@ -57,15 +57,10 @@ static bool is_silent(const struct dml_blame *b, const uint32_t *ranks, unsigned
 bool dml_blame_is_ripe(const struct dml_blame *b, const uint32_t *ranks, unsigned n,
                        const bool *answered)
 {
-    unsigned n_open = 0;
-    uint32_t open = 0;
-    for (unsigned i = 0; i < n; i++) {
-        if (!answered[ranks[i]] && !b->about[ranks[i]]) {
-            n_open++;
-            open = ranks[i];
-        }
-    }
-    return n_open == 0 || (n_open == 1 && is_silent(b, ranks, n, answered, open));
+    for (unsigned i = 0; i < n; i++)
+        if (!answered[ranks[i]] && !b->about[ranks[i]])
+            return false;
+    return true;
 }
 
 enum dml_blame_verdict dml_blame_judge(struct dml_blame *b, const uint32_t *ranks, unsigned n,

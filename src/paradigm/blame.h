@@ -39,7 +39,7 @@ void dml_blame_again(struct dml_blame *b);
 void dml_blame_add(struct dml_blame *b, uint32_t from, uint32_t about, bool unreachable);
 
 /* Whether nothing more can be learnt by waiting: all of ranks [n] have answered (answered[rank]) or
- * complained, or all but one that somebody waits for in vain. */
+ * complained. One that has not is silent, or about to speak. */
 bool dml_blame_is_ripe(const struct dml_blame *b, const uint32_t *ranks, unsigned n,
                        const bool *answered);
 

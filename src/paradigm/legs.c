@@ -106,11 +106,14 @@ static const char *name_of(const struct legs *l, uint32_t rank, char *buf, size_
 /* A worker that is there, but of no use. */
 static void leave_out(struct legs *l, uint32_t rank, const char *why)
 {
-    char name[80], text[300];
+    struct dml_round_worker who = {.rank = rank};
+    if (l->task->describe)
+        l->task->describe(l->task->describe_arg, rank, &who);
+    if (!who.id[0])
+        (void)snprintf(who.id, sizeof(who.id), "%u", rank);
     l->silent[rank] = true;
     l->n_left_out++;
-    (void)snprintf(text, sizeof(text), "%s", why);
-    dml_event_worker_lost(l->task->events, name_of(l, rank, name, sizeof(name)), text);
+    dml_event_worker_lost(l->task->events, who.id, why);
 }
 
 static bool is_member(const struct legs *l, uint32_t rank)

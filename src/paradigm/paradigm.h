@@ -60,4 +60,5 @@ const struct dml_paradigm *dml_paradigm_get(int kind);
 
 extern const struct dml_paradigm dml_paradigm_standalone;
 extern const struct dml_paradigm dml_paradigm_federated;
+extern const struct dml_paradigm dml_paradigm_allreduce;
 extern const struct dml_paradigm dml_paradigm_server;

@@ -28,10 +28,14 @@ static void remember(void *arg, enum dml_event_kind kind, const char *json,
     struct lab *lab = arg;
     if (kind == DML_EVENT_WORKER_READY)
         lab->n_ready++;
+    if (kind == DML_EVENT_WORKER_LOST)
+        snprintf(lab->lost, sizeof(lab->lost), "%s", json);
     if (kind == DML_EVENT_MODEL_UNSAVED)
         lab->n_unsaved++;
     if (kind != DML_EVENT_ROUND || lab->n_rounds == LAB_ROUNDS_MAX)
         return;
+    for (unsigned i = 0; i < round->n_participants && i < LAB_WORKERS_MAX; i++)
+        lab->workers[lab->n_rounds][i] = round->workers[i];
     lab->rounds[lab->n_rounds] = *round;
     lab->rounds[lab->n_rounds++].workers = NULL;
     if (lab->on_round)
@@ -51,10 +55,15 @@ static void write_file(const char *dir, const char *name, const char *text)
 
 void lab_init(struct lab *lab, const char *text)
 {
+    lab_init_model(lab, MODEL, text);
+}
+
+void lab_init_model(struct lab *lab, const char *model, const char *text)
+{
     *lab = (struct lab){.dir = "/tmp/dml-lab-XXXXXX"};
     if (!mkdtemp(lab->dir))
         bail("mkdtemp", &lab->err, -1);
-    write_file(lab->dir, "lab.model", MODEL);
+    write_file(lab->dir, "lab.model", model);
 
     const char *build = getenv("top_builddir");
     _cleanup_(dml_mem_freep) char *plugins =

@@ -9,7 +9,8 @@
 #include "nn/checkpoint.h"
 #include "run.h"
 
-#define LAB_ROUNDS_MAX 64
+#define LAB_ROUNDS_MAX  64
+#define LAB_WORKERS_MAX 8
 
 struct lab {
     char dir[64];                 /* scratch folder */
@@ -20,7 +21,9 @@ struct lab {
     struct dml_checkpoint *trained;
     struct dml_err err;
     struct dml_round rounds[LAB_ROUNDS_MAX]; /* workers: NULL */
+    struct dml_round_worker workers[LAB_ROUNDS_MAX][LAB_WORKERS_MAX]; /* theirs */
     unsigned n_rounds;
+    char lost[2048];              /* the last WORKER_LOST event, as JSON */
     unsigned n_ready;             /* WORKER_READY events */
     unsigned n_unsaved;           /* MODEL_UNSAVED events; then `trained` stays NULL */
     void (*on_round)(void *arg, const struct dml_round *round);
@@ -31,6 +34,8 @@ struct lab {
  * a text with a dataset of its own replaces the synthetic one.
  * Bails out of the test program when the text does not parse. */
 void lab_init(struct lab *lab, const char *text);
+/* The same with another model than the MLP; the text of its file. */
+void lab_init_model(struct lab *lab, const char *model, const char *text);
 void lab_done(struct lab *lab);
 
 /* Returns what dml_run_local() returned; lab->trained is loaded on success. */

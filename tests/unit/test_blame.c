@@ -23,7 +23,7 @@ static void test_silent(void)
     tap_ok(!dml_blame_is_ripe(&b, ranks, 4, answered), "one complaint of four says little");
     dml_blame_add(&b, 4, 3, false);
     dml_blame_add(&b, 3, 2, false);
-    tap_ok(dml_blame_is_ripe(&b, ranks, 4, answered), "all but one: nothing more to wait for");
+    tap_ok(!dml_blame_is_ripe(&b, ranks, 4, answered), "the last one may be about to speak");
     judge(4, DML_BLAME_SILENT, 2, "the one that does not say for whom it waits");
 
     /* Before all have spoken, the one that is named last is blamed. */
@@ -34,7 +34,6 @@ static void test_silent(void)
     /* Two nodes. */
     dml_blame_leg(&b);
     dml_blame_add(&b, 1, 2, false);
-    tap_ok(dml_blame_is_ripe(&b, ranks, 2, answered), "of two");
     judge(2, DML_BLAME_SILENT, 2, "the other one");
 
     /* One that has done its part is not silent. */
