@@ -371,6 +371,7 @@ int dml_group_answer(struct dml_group *g, const struct dml_group_leg *leg,
                  [DML_UPDATE_ACCURACY] = (double)result->n_correct / n,
                  [DML_UPDATE_WORK_US] = (double)result->compute_us,
                  [DML_UPDATE_IDLE_US] = (double)g->idle_us,
+                 [DML_UPDATE_SENDING_US] = (double)(now.sending_us - g->before.sending_us),
                  [DML_UPDATE_SENT_BYTES] = (double)(now.sent_bytes - g->before.sent_bytes),
                  [DML_UPDATE_RECEIVED_BYTES] =
                      (double)(now.received_bytes - g->before.received_bytes),

@@ -7,7 +7,7 @@
 
 size_t dml_legs_n_moments(const struct dml_train_options *train)
 {
-    return train->optimizer != DML_OPTIM_SGD ? 2 : train->momentum > 0.0 ? 1 : 0;
+    return dml_optim_n_moments_of(train);
 }
 
 size_t dml_legs_n_state(const struct dml_task *task)
