@@ -84,6 +84,14 @@ struct dml_kernel {
     void (*relu)(const float *x, float *y, size_t n);
     void (*relu_back)(const float *y, const float *dy, float *dx, size_t n);
 
+    /* io_sum[c] += the sum of column c of dy [rows][cols], of which, when y is not NULL, only what
+     * stands where y > 0 counts; that is written to dz. */
+    void (*sum_rows)(const float *y, const float *dy, size_t rows, size_t cols, float *dz,
+                     float *io_sum);
+
+    /* y = e^x, right to 2e-7 of it; below -87 it is 0. x, y may be the same. */
+    void (*exp)(const float *x, float *y, size_t n);
+
     /* One optimiser step over n parameters; see optim.c. */
     void (*sgd)(float *io_w, const float *g, float *io_m, size_t n, float rate, float momentum,
                 float decay);

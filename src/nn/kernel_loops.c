@@ -16,6 +16,7 @@
 #include "nn/kernel.h"
 
 #include <math.h>
+#include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
 #pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
@@ -135,18 +136,45 @@ INLINE void tile(const float *x, const uint32_t *at, size_t n_k, const float *wt
         store(y + o * y_row + v * LANES, sum[o][v]);
 }
 
-INLINE void strip(const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,
-                  const float *bias, size_t n, float *y, size_t y_row, const unsigned high)
+/* Each tile is a function of its own, so that nothing but its sums competes for registers. */
+typedef void (*tile_fn)(const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,
+                        const float *bias, float *y, size_t y_row);
+
+#define TILE(high, wide)                                                                           \
+    static __attribute__((noinline)) void tile_##high##_##wide(                                    \
+        const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,               \
+        const float *bias, float *y, size_t y_row)                                                 \
+    {                                                                                              \
+        tile(x, at, n_k, wt, n_o, bias, y, y_row, high, wide);                                     \
+    }
+#define TILES(wide)                                                                                \
+    TILE(1, wide) TILE(2, wide) TILE(3, wide) TILE(4, wide) TILE(5, wide) TILE(6, wide)
+#define ROW(wide)                                                                                  \
+    {                                                                                              \
+        tile_1_##wide, tile_2_##wide, tile_3_##wide, tile_4_##wide, tile_5_##wide, tile_6_##wide   \
+    }
+
+TILES(1)
+TILES(2)
+#if WIDE > 2
+TILES(4)
+static const tile_fn tiles[3][HIGH] = {ROW(1), ROW(2), ROW(4)};
+#else
+static const tile_fn tiles[2][HIGH] = {ROW(1), ROW(2)};
+#endif
+
+static void strip(const float *x, const uint32_t *at, size_t n_k, const float *wt, size_t n_o,
+                  const float *bias, size_t n, float *y, size_t y_row, size_t high)
 {
     size_t p = 0;
-    for (; p + (WIDE - 1) * LANES < n; p += WIDE * LANES)
-        tile(x + p, at, n_k, wt, n_o, bias, y + p, y_row, high, WIDE);
 #if WIDE > 2
-    for (; p + LANES < n; p += 2 * LANES)
-        tile(x + p, at, n_k, wt, n_o, bias, y + p, y_row, high, 2);
+    for (; p + 3 * LANES < n; p += 4 * LANES)
+        tiles[2][high - 1](x + p, at, n_k, wt, n_o, bias, y + p, y_row);
 #endif
+    for (; p + LANES < n; p += 2 * LANES)
+        tiles[1][high - 1](x + p, at, n_k, wt, n_o, bias, y + p, y_row);
     for (; p < n; p += LANES)
-        tile(x + p, at, n_k, wt, n_o, bias, y + p, y_row, high, 1);
+        tiles[0][high - 1](x + p, at, n_k, wt, n_o, bias, y + p, y_row);
 }
 
 static void shifted_gemm(const float *x, const uint32_t *at, size_t n_k, const float *wt,
@@ -155,28 +183,7 @@ static void shifted_gemm(const float *x, const uint32_t *at, size_t n_k, const f
     size_t left = (n_o + HIGH - 1) / HIGH; /* strips, of nearly equal height */
     for (size_t o = 0; o < n_o; left--) {
         size_t high = (n_o - o + left - 1) / left;
-        const float *w = wt + o, *b = bias + o;
-        float *to = y + o * y_row;
-        switch (high) {
-        case 6:
-            strip(x, at, n_k, w, n_o, b, n, to, y_row, 6);
-            break;
-        case 5:
-            strip(x, at, n_k, w, n_o, b, n, to, y_row, 5);
-            break;
-        case 4:
-            strip(x, at, n_k, w, n_o, b, n, to, y_row, 4);
-            break;
-        case 3:
-            strip(x, at, n_k, w, n_o, b, n, to, y_row, 3);
-            break;
-        case 2:
-            strip(x, at, n_k, w, n_o, b, n, to, y_row, 2);
-            break;
-        default:
-            strip(x, at, n_k, w, n_o, b, n, to, y_row, 1);
-            break;
-        }
+        strip(x, at, n_k, wt + o, n_o, bias + o, n, y + o * y_row, y_row, high);
         o += high;
     }
 }
@@ -363,6 +370,69 @@ static void relu_back(const float *y, const float *dy, float *dx, size_t n)
         dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
 
+static void sum_rows(const float *y, const float *dy, size_t rows, size_t cols, float *dz,
+                     float *io_sum)
+{
+    size_t c = 0;
+    for (; c + LANES <= cols; c += LANES) {
+        vec sum = splat(0.0f);
+        for (size_t r = 0, at = c; r < rows; r++, at += cols) {
+            vec v = load(dy + at);
+            if (y) {
+                v = (vec)((bits)v & (load(y + at) > splat(0.0f)));
+                store(dz + at, v);
+            }
+            sum += v;
+        }
+        store(io_sum + c, load(io_sum + c) + sum);
+    }
+    for (; c < cols; c++) {
+        float sum = 0.0f;
+        for (size_t r = 0, at = c; r < rows; r++, at += cols) {
+            float v = !y || y[at] > 0.0f ? dy[at] : 0.0f;
+            if (y)
+                dz[at] = v;
+            sum += v;
+        }
+        io_sum[c] += sum;
+    }
+}
+
+/*
+ * e^x = 2^n e^r with n the whole number next to x / ln 2, and e^r by its Taylor polynomial, which
+ * for |r| <= ln 2 / 2 is off by r^7 / 5040 = 1.2e-7 at the most. Adding 1.5 2^23 leaves n in the
+ * low bits of the sum. ln 2 in two parts keeps r exact (Cody, Waite 1980).
+ */
+INLINE vec exp_of(vec x)
+{
+    const vec shift = splat(12582912.0f);
+    vec big = x * splat(1.44269504f) + shift, n = big - shift;
+    vec r = x - n * splat(0.693145752f) - n * splat(1.42860677e-6f);
+    vec y = splat(1.0f / 720) * r + splat(1.0f / 120);
+    y = y * r + splat(1.0f / 24);
+    y = y * r + splat(1.0f / 6);
+    y = y * r + splat(0.5f);
+    y = y * r + splat(1.0f);
+    y = y * r + splat(1.0f);
+    y = (vec)((bits)y + ((bits)big << 23)); /* the exponent; what big has above n falls out */
+    y = choose(x < splat(-87.0f), splat(0.0f), y);
+    y = choose(x > splat(88.0f), splat(INFINITY), y);
+    return choose(x != x, x, y);
+}
+
+static void exp_all(const float *x, float *y, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(y + i, exp_of(load(x + i)));
+    if (i < n) {
+        float lanes[LANES] = {0};
+        memcpy(lanes, x + i, (n - i) * sizeof(float));
+        store(lanes, exp_of(load(lanes)));
+        memcpy(y + i, lanes, (n - i) * sizeof(float));
+    }
+}
+
 static void sgd(float *restrict io_w, const float *restrict g, float *restrict io_m, size_t n,
                 float rate, float momentum, float decay)
 {
@@ -414,6 +484,8 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .relu_pool_2 = relu_pool_2,
     .relu = relu,
     .relu_back = relu_back,
+    .sum_rows = sum_rows,
+    .exp = exp_all,
     .sgd = sgd,
     .adam = adam,
 };

@@ -140,7 +140,8 @@ struct dml_layer_type {
 extern const struct dml_layer_type dml_conv, dml_linear, dml_relu, dml_relu6, dml_leaky_relu,
     dml_gelu, dml_tanh, dml_sigmoid, dml_max_pool, dml_avg_pool, dml_global_avg_pool, dml_flatten,
     dml_dropout, dml_batch_norm, dml_layer_norm, dml_embedding, dml_position, dml_attention;
-extern const struct dml_layer_type dml_add, dml_reorder, dml_conv_pool; /* internal */
+extern const struct dml_layer_type dml_add, dml_reorder, dml_conv_pool,
+    dml_linear_relu; /* internal */
 
 /* For layers that do not care. */
 enum dml_layer_order dml_layer_any_order(const struct dml_layer *l);

@@ -1,6 +1,10 @@
 /*
  * linear: y = x W^T + b with W [O][D], as PyTorch stores it. Takes a picture as the row of numbers
  * it is in memory. Shapes: x [B][D], y [B][O].
+ *
+ * A relu behind it is part of the same step where model_steps.c finds one: forward it costs nothing
+ * inside the product, and backward goes through some rows at a time, which are cut off by y, summed
+ * for the bias and multiplied while they are in the cache.
  */
 #include "nn/layer.h"
 
@@ -9,7 +13,16 @@
 #include <string.h>
 
 #include "nn/gemm.h"
+#include "nn/kernel.h"
+#include "nn/kernel_gemm.h"
+#include "nn/linear.h"
 #include "nn/model.h"
+
+/* Rows of dy at a time, when cut off. */
+#define ROWS 64
+
+/* Weights for which the own product is known to be faster than OpenBLAS; see bench/bench_gemm.c. */
+#define OWN_MAX 524288
 
 static const struct dml_opt opts[] = {
     {"linear", "outputs", DML_OPT_UINT, offsetof(struct dml_layer_args, size), .min = 1,
@@ -35,25 +48,102 @@ static int prepare(struct dml_layer *l, char *why, size_t why_len)
     return 0;
 }
 
+static bool is_own(const struct dml_layer *l)
+{
+    return l->n_weights <= OWN_MAX;
+}
+
 static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
     size_t d = l->fan_in, o = l->out.c;
     const float *w = p->params, *bias = w + l->n_weights;
+    bool relu = l->type == &dml_linear_relu;
+    if (is_own(l)) {
+        const struct dml_kernel_product y = {.m = p->batch,
+                                             .n = o,
+                                             .k = d,
+                                             .a = p->x,
+                                             .lda = d,
+                                             .b = w,
+                                             .ldb = d,
+                                             .c = p->y,
+                                             .ldc = o,
+                                             .bias = bias,
+                                             .relu = relu};
+        l->kernel->gemm->nt(&y);
+        return;
+    }
     for (size_t b = 0; b < p->batch; b++)
         memcpy(p->y + b * o, bias, o * sizeof(float));
     dml_gemm(false, true, p->batch, o, d, p->x, d, w, d, 1.0f, p->y, o);
+    if (relu)
+        l->kernel->relu(p->y, p->y, p->batch * o);
+}
+
+/* What `rows` rows of dy [rows][O] give back. */
+static void back(const struct dml_layer *l, const struct dml_layer_pass *p, const float *x,
+                 const float *dy, float *dx, size_t rows)
+{
+    size_t d = l->fan_in, o = l->out.c;
+    if (!is_own(l)) {
+        dml_gemm(true, false, o, d, rows, dy, o, x, d, 1.0f, p->dparams, d);
+        if (dx)
+            dml_gemm(false, false, rows, d, o, dy, o, p->params, d, 0.0f, dx, d);
+        return;
+    }
+    const struct dml_kernel_product dw = {.m = o,
+                                          .n = d,
+                                          .k = rows,
+                                          .a = dy,
+                                          .lda = o,
+                                          .b = x,
+                                          .ldb = d,
+                                          .c = p->dparams,
+                                          .ldc = d,
+                                          .add = true};
+    l->kernel->gemm->tn(&dw);
+    const struct dml_kernel_product to_x = {.m = rows,
+                                            .n = d,
+                                            .k = o,
+                                            .a = dy,
+                                            .lda = o,
+                                            .b = p->params,
+                                            .ldb = d,
+                                            .c = dx,
+                                            .ldc = d};
+    if (dx)
+        l->kernel->gemm->nn(&to_x);
 }
 
 static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
     size_t d = l->fan_in, o = l->out.c;
-    dml_gemm(true, false, o, d, p->batch, p->dy, o, p->x, d, 1.0f, p->dparams, d);
     float *db = p->dparams + l->n_weights;
-    for (size_t b = 0; b < p->batch; b++)
-        for (size_t i = 0; i < o; i++)
-            db[i] += p->dy[b * o + i];
-    if (p->dx)
-        dml_gemm(false, false, p->batch, d, o, p->dy, o, p->params, d, 0.0f, p->dx, d);
+    if (l->type == &dml_linear) {
+        l->kernel->sum_rows(NULL, p->dy, p->batch, o, NULL, db);
+        back(l, p, p->x, p->dy, p->dx, p->batch);
+        return;
+    }
+    for (size_t b = 0; b < p->batch;) {
+        size_t rows = p->batch - b < ROWS ? p->batch - b : ROWS;
+        l->kernel->sum_rows(p->y + b * o, p->dy + b * o, rows, o, p->scratch, db);
+        back(l, p, p->x + b * d, p->scratch, p->dx ? p->dx + b * d : NULL, rows);
+        b += rows;
+    }
+}
+
+/* Whether the output of the first is read by the next alone is for the caller to know. */
+bool dml_linear_join(const struct dml_layer *l, struct dml_layer *ret)
+{
+    if (l[0].type != &dml_linear || l[1].type != &dml_relu)
+        return false;
+    struct dml_layer step = l[0];
+    step.type = &dml_linear_relu;
+    step.out_order = l[1].out_order;
+    step.n_scratch = ROWS * dml_layer_size(step.out);
+    (void)snprintf(step.words, sizeof(step.words), "%.80s, %.40s", l[0].words, l[1].words);
+    *ret = step;
+    return true;
 }
 
 const struct dml_layer_type dml_linear = {
@@ -63,6 +153,15 @@ const struct dml_layer_type dml_linear = {
     .n_bare = 1,
     .n_required = 1,
     .prepare = prepare,
+    .forward = forward,
+    .backward = backward,
+};
+
+const struct dml_layer_type dml_linear_relu = {
+    .name = "linear-relu",
+    .usage = "linear, relu",
+    .is_internal = true,
+    .needs_y = true,
     .forward = forward,
     .backward = backward,
 };

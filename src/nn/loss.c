@@ -13,6 +13,7 @@
 #include <assert.h>
 #include <math.h>
 
+#include "nn/kernel.h"
 #include "nn/model_priv.h"
 
 static double cross_entropy(const float *y, size_t n, size_t label, double smoothing, float scale,
@@ -24,13 +25,17 @@ static double cross_entropy(const float *y, size_t n, size_t label, double smoot
             best = i;
     /* With a NaN anywhere the loss must be NaN, even where comparisons passed it by. */
     float top = y[best], sum = 0.0f;
-    for (size_t i = 0; i < n; i++)
-        sum += expf(y[i] - top);
+    for (size_t i = 0; i < n; i++) {
+        float e = expf(y[i] - top);
+        sum += e;
+        if (dy)
+            dy[i] = e;
+    }
     *io_correct += best == label && !isnan(sum);
     if (dy) {
         float share = scale / sum;
         for (size_t i = 0; i < n; i++)
-            dy[i] = expf(y[i] - top) * share;
+            dy[i] *= share;
         dy[label] -= scale * (float)(1.0 - smoothing);
     }
     double loss = log((double)sum) + (double)top - (double)y[label];
@@ -44,6 +49,62 @@ static double cross_entropy(const float *y, size_t n, size_t label, double smoot
             dy[i] -= each;
     }
     return loss + smoothing * ((double)y[label] - mean);
+}
+
+/* How many sums of exp() are multiplied before a logarithm is taken of them all: each is at most
+ * the number of classes, so that 16 stay below 1e308. */
+#define LOGS 16
+
+/* cross_entropy() of many samples with dy: the exponentials of all of them at once. */
+static double cross_entropies(const struct dml_model *m, const float *y, const int32_t *labels,
+                              size_t batch, float scale, float *dy, size_t *io_correct)
+{
+    size_t n = dml_model_n_outputs(m), correct = 0;
+    float hit = scale * (float)(1.0 - m->smoothing);
+    float each = scale * (float)(m->smoothing / (double)n);
+    double loss = 0.0, product = 1.0;
+    for (size_t b = 0; b < batch; b++) {
+        const float *from = y + b * n;
+        float *to = dy + b * n, top = from[0];
+        for (size_t i = 1; i < n; i++)
+            top = from[i] > top ? from[i] : top;
+        for (size_t i = 0; i < n; i++)
+            to[i] = from[i] - top;
+    }
+    for (size_t b = 0; b < batch; b++)
+        loss -= (double)dy[b * n + (size_t)labels[b]];
+    m->steps[0].kernel->exp(dy, dy, batch * n);
+    for (size_t b = 0; b < batch; b++) {
+        const float *from = y + b * n;
+        float *to = dy + b * n, sum = 0.0f;
+        size_t label = (size_t)labels[b], better = 0;
+        for (size_t i = 0; i < n; i++)
+            sum += to[i];
+        for (size_t i = 0; i < n; i++) /* of equals the first counts */
+            better += i < label ? from[i] >= from[label] : from[i] > from[label];
+        correct += better == 0 && !isnan(sum);
+        float share = scale / sum;
+        for (size_t i = 0; i < n; i++)
+            to[i] = to[i] * share - each;
+        to[label] -= hit;
+        product *= (double)sum;
+        if (b % LOGS == LOGS - 1 || b + 1 == batch) {
+            loss += log(product);
+            product = 1.0;
+        }
+    }
+    *io_correct += correct;
+    if (m->smoothing == 0.0)
+        return loss;
+    /* The label counts 1 - smoothing, and all together smoothing. */
+    for (size_t b = 0; b < batch; b++) {
+        const float *from = y + b * n;
+        double mean = 0.0;
+        for (size_t i = 0; i < n; i++)
+            mean += (double)from[i] / (double)n;
+        loss += m->smoothing * ((double)from[labels[b]] - mean);
+    }
+    return loss;
 }
 
 /* One sequence: the mean over its positions. Only the last one counts as right or wrong. */
@@ -76,11 +137,13 @@ void dml_model_loss_grad(const struct dml_model *m, const float *x, const float 
                                &correct);
         }
     } else if (dml_model_loss(m) == DML_LOSS_CROSS_ENTROPY) {
-        for (size_t b = 0; b < batch; b++) {
+        for (size_t b = 0; b < batch; b++)
             assert(labels[b] >= 0 && (size_t)labels[b] < n);
-            loss += cross_entropy(y + b * n, n, (size_t)labels[b], m->smoothing, scale,
-                                  dy ? dy + b * n : NULL, &correct);
-        }
+        if (dy)
+            loss = cross_entropies(m, y, labels, batch, scale, dy, &correct);
+        for (size_t b = 0; b < batch && !dy; b++)
+            loss += cross_entropy(y + b * n, n, (size_t)labels[b], m->smoothing, scale, NULL,
+                                  &correct);
     } else {
         assert(dml_model_loss(m) == DML_LOSS_MSE && n == 1);
         for (size_t b = 0; b < batch; b++) {

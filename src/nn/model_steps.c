@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "nn/conv.h"
+#include "nn/linear.h"
 #include "nn/model_priv.h"
 
 static void count_readers(struct dml_model *m)
@@ -44,6 +45,9 @@ int dml_model_make_steps(struct dml_model *m)
         *s = m->layers[i];
         if (is_chain(m, i, 3) && dml_conv_pool_join(&m->layers[i], s)) {
             i += 2;
+            s->n_readers = m->layers[i].n_readers;
+        } else if (is_chain(m, i, 2) && dml_linear_join(&m->layers[i], s)) {
+            i += 1;
             s->n_readers = m->layers[i].n_readers;
         }
         step_of[i] = (int)m->n_steps++;

@@ -333,12 +333,66 @@ static void test_pointwise(const struct dml_kernel *k)
     free(old_v);
 }
 
+static void test_sum_rows(const struct dml_kernel *k)
+{
+    worst = 0.0;
+    bool same = true;
+    for (size_t cols = 1; cols <= 70; cols += cols < 20 ? 1 : 7)
+        for (size_t rows = 0; rows < 8; rows += 3)
+            for (unsigned masked = 0; masked < 2; masked++) {
+                float *y = numbers(rows * cols, 1), *dy = numbers(rows * cols, 2);
+                float *dz = numbers(rows * cols, 3), *sum = numbers(cols, 4);
+                float *old = numbers(cols, 4);
+                k->sum_rows(masked ? y : NULL, dy, rows, cols, masked ? dz : NULL, sum);
+                for (size_t c = 0; c < cols; c++) {
+                    double want = (double)old[c];
+                    for (size_t i = c; i < rows * cols; i += cols) {
+                        float v = !masked || y[i] > 0.0f ? dy[i] : 0.0f;
+                        want += (double)v;
+                        same = same && (!masked || dz[i] == v);
+                    }
+                    differ((double)sum[c], want);
+                }
+                free(y);
+                free(dy);
+                free(dz);
+                free(sum);
+                free(old);
+            }
+    tap_ok(worst < TOLERANCE && same, "%s: sum_rows, max difference %.1e", k->name, worst);
+}
+
+static void test_exp(const struct dml_kernel *k)
+{
+    enum { N = 20011 };
+    float *x = numbers(N, 1), *y = numbers(N, 2);
+    for (size_t i = 0; i < N; i++)
+        x[i] = -88.0f + (float)i * (175.9f / N);
+    k->exp(x, y, N);
+    worst = 0.0;
+    for (size_t i = 0; i < N; i++)
+        differ((double)y[i] / exp((double)x[i]), x[i] < -87.0f ? 0.0 : 1.0);
+    tap_ok(worst < 2.5e-7, "%s: exp, max relative difference %.1e", k->name, worst);
+    x[0] = NAN;
+    x[1] = -INFINITY;
+    x[2] = INFINITY;
+    x[3] = 0.0f;
+    k->exp(x, x, 4);
+    tap_ok(isnan(x[0]) && x[1] == 0.0f && isinf(x[2]) && x[3] == 1.0f,
+           "%s: exp at its edges: %g %g %g %g", k->name, (double)x[0], (double)x[1], (double)x[2],
+           (double)x[3]);
+    free(x);
+    free(y);
+}
+
 int main(void)
 {
     test_gemm();
     const struct dml_kernel *k;
     for (size_t i = 0; (k = dml_kernel_nth(i)); i++) {
         test_products(k);
+        test_sum_rows(k);
+        test_exp(k);
         test_shifted(k);
         test_patch(k);
         test_pool(k);
