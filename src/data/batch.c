@@ -18,6 +18,9 @@
 
 #include "base/rng.h"
 
+/* Samples whose place in memory is told beforehand: rows are short, and lie anywhere. */
+#define AHEAD 8
+
 void dml_batch_order(uint32_t *index, size_t n, uint64_t seed, uint64_t rank, uint64_t epoch)
 {
     for (size_t i = 0; i < n; i++)
@@ -63,6 +66,21 @@ static void fill_f32(const float *restrict from, size_t n, float mean, float sca
         to[i] = (from[i] - mean) * scale;
 }
 
+/* A row of numbers, each with its own mean and scale. */
+static void fill_row(const struct dml_dataset *ds, size_t base, size_t d, float *restrict to)
+{
+    const float *restrict mean = ds->mean, *restrict scale = ds->scale;
+    const float *restrict f32 = (const float *)ds->x + base;
+    const uint8_t *restrict u8 = (const uint8_t *)ds->x + base;
+    if (ds->kind == DML_DATASET_U8) {
+        for (size_t i = 0; i < d; i++)
+            to[i] = ((float)u8[i] - mean[i]) * scale[i];
+    } else {
+        for (size_t i = 0; i < d; i++)
+            to[i] = (f32[i] - mean[i]) * scale[i];
+    }
+}
+
 static float raw(const struct dml_dataset *ds, size_t at)
 {
     return ds->kind == DML_DATASET_U8 ? (float)((const uint8_t *)ds->x)[at]
@@ -88,6 +106,7 @@ void dml_batch_fill(const struct dml_dataset *ds, const uint32_t *index, size_t 
                     float *targets)
 {
     size_t plane = (size_t)ds->height * ds->width, d = dml_dataset_d(ds);
+    size_t row_bytes = d * (ds->kind == DML_DATASET_U8 ? sizeof(uint8_t) : sizeof(float));
     if (augment && (augment->kind == DML_AUGMENT_NONE || plane == 1))
         augment = NULL;
     assert(!labels || ds->labels);
@@ -96,7 +115,11 @@ void dml_batch_fill(const struct dml_dataset *ds, const uint32_t *index, size_t 
         assert(index[b] < ds->n_samples);
         struct view v = augment ? draw(augment, first + b) : (struct view){0};
         bool moved = v.dy || v.dx || v.flip;
-        for (size_t c = 0; c < ds->channels; c++) {
+        if (plane == 1 && b + AHEAD < n)
+            __builtin_prefetch((const char *)ds->x + index[b + AHEAD] * row_bytes);
+        if (plane == 1)
+            fill_row(ds, index[b] * d, d, x + b * d);
+        for (size_t c = 0; c < ds->channels && plane > 1; c++) {
             size_t base = index[b] * d + c * plane;
             float *to = x + b * d + c * plane;
             if (moved)
