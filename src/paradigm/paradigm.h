@@ -62,3 +62,4 @@ extern const struct dml_paradigm dml_paradigm_standalone;
 extern const struct dml_paradigm dml_paradigm_federated;
 extern const struct dml_paradigm dml_paradigm_allreduce;
 extern const struct dml_paradigm dml_paradigm_server;
+extern const struct dml_paradigm dml_paradigm_pipeline, dml_paradigm_ring, dml_paradigm_hybrid;
