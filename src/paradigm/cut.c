@@ -152,8 +152,8 @@ static int no_such_cut(const struct search *s, uint64_t layer, struct dml_err *e
                        dml_model_cut_layer(m, below + 1));
     return dml_err_set(err, -EINVAL,
                        "parallel.cut: model %s cannot be cut before layer %llu; the nearest places "
-                       "are %s (`dmlctl models %s` numbers the layers; a residual block stays "
-                       "whole, and so do conv, relu and max-pool in a row)",
+                       "are %s (`dmlctl models %s` numbers them; a residual block stays whole, and "
+                       "so do layers that are computed at once)",
                        dml_model_name(m), (unsigned long long)layer, near, dml_model_name(m));
 }
 

@@ -125,9 +125,9 @@ static int by_key(const struct dml_model *m, const char *layers, struct dml_cut 
 
 static void test_key(void)
 {
-    /* 1 conv, 2 relu, 3 max-pool, 4 linear, 5 relu, 6 linear */
+    /* 1 conv, 2 relu, 3 max-pool, 4 linear, 5 tanh, 6 linear */
     _cleanup_(dml_model_freep) struct dml_model *m =
-        part_model("name keyed\ninput 3 8 8\nconv 6 kernel 3\nrelu\nmax-pool 2\nlinear 20\nrelu\n"
+        part_model("name keyed\ninput 3 8 8\nconv 6 kernel 3\nrelu\nmax-pool 2\nlinear 20\ntanh\n"
                    "linear 4\n");
     _cleanup_(dml_cut_freep) struct dml_cut *cut = NULL, *none = NULL;
     _cleanup_(dml_mem_freep) char *text = NULL;
