@@ -65,7 +65,8 @@ static const struct dml_layout *layout_of(struct lead *lead, unsigned n)
 static unsigned fit(void *arg, unsigned n)
 {
     const struct dml_layout *l = n ? layout_of(arg, n) : NULL;
-    return l ? l->n_replicas * l->n_stages : 0;
+    unsigned n_busy = l ? l->n_replicas * l->n_stages : 0;
+    return n_busy && layout_of(arg, n_busy) ? n_busy : 0; /* which the others below will ask for */
 }
 
 static size_t part(void *arg, unsigned n, unsigned i)
