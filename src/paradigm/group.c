@@ -156,7 +156,11 @@ static int await_order(struct dml_group *g)
 /* A leg cannot go on without `rank`: the master is told, and decides. */
 static int stuck(struct dml_group *g, uint32_t rank, bool unreachable)
 {
-    struct dml_comm_msg msg = {
+    char why[300] = "";
+    if (unreachable)
+        (void)dml_comm_why(g->task->comm, rank, why, sizeof(why));
+    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {
+        .body = why[0] ? dml_buf_new_copy(why, strlen(why)) : NULL, /* good to know, no more */
         .kind = DML_MESSAGE_STUCK,
         .seq = g->generation,
         .n_meta = DML_STUCK_N_,

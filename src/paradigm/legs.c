@@ -43,6 +43,7 @@ struct legs {
     struct dml_comm_msg *held; /* [size] the answers */
     unsigned n_answers, n_left_out;
     uint64_t judge_us;  /* when complaints are looked at */
+    char why[304];      /* the last one that said more, or "" */
 };
 
 /* What is asked of the members. */
@@ -156,6 +157,10 @@ static int take_complaint(struct legs *l, const struct dml_comm_msg *msg)
         grace = tc->cluster.step_deadline_us;
     if (l->blame.n == 0)
         l->judge_us = now + grace;
+    if (msg->body) {
+        l->why[0] = ' ';
+        (void)dml_message_text(msg->body, l->why + 1, sizeof(l->why) - 1);
+    }
     dml_blame_add(&l->blame, msg->from, (uint32_t)about, unreachable);
     if (dml_blame_is_ripe(&l->blame, l->ranks, l->n, l->answered))
         l->judge_us = now;
@@ -353,9 +358,9 @@ static int judge(struct legs *l, const struct leg *leg, struct dml_err *err)
         return dml_err_set(err, -ENOLINK,
                            "%s and %s both reach the master, but not each other, in %u tries: "
                            "check that nodes may connect to each other (firewall, isolated "
-                           "wireless clients, different networks)",
+                           "wireless clients, different networks).%s",
                            name_of(l, a, name_a, sizeof(name_a)),
-                           name_of(l, b, name_b, sizeof(name_b)), DML_BLAME_TRIES);
+                           name_of(l, b, name_b, sizeof(name_b)), DML_BLAME_TRIES, l->why);
     case DML_BLAME_KNOT:
         break;
     }
@@ -435,6 +440,7 @@ static int conclude(struct legs *l, const struct leg *leg, struct dml_err *err)
 static int run_leg(struct legs *l, const struct leg *leg, struct dml_err *err)
 {
     dml_blame_leg(&l->blame);
+    l->why[0] = '\0';
     for (bool broken = false;; broken = true) {
         forget_answers(l);
         int r = gather(l, leg, broken, err);

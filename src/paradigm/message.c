@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/text.h"
 #include "paradigm/paradigm.h"
 
 /* How long a wait may ignore a cancelled run: a person's patience after Ctrl-C. */
@@ -44,4 +45,25 @@ void dml_message_send_failed(struct dml_comm *comm, int r, const struct dml_err 
         .body = dml_buf_new_copy(text, strlen(text)),
     };
     (void)dml_comm_send(comm, 0, &msg);
+}
+
+const char *dml_message_text(const struct dml_buf *body, char *dst, size_t dst_len)
+{
+    const char *s = body ? (const char *)body->data : "";
+    size_t used = 0, len = body ? body->len : 0;
+    for (size_t i = 0; i < len;) {
+        unsigned n = dml_text_utf8(s + i, len - i);
+        bool bad = n == 0 || (unsigned char)s[i] < 0x20 || s[i] == 0x7f;
+        size_t take = bad ? 1 : n;
+        if (used + take >= dst_len)
+            break;
+        if (bad)
+            dst[used] = '?';
+        else
+            memcpy(dst + used, s + i, n);
+        used += take;
+        i += take;
+    }
+    dst[used] = '\0';
+    return dst;
 }

@@ -102,3 +102,7 @@ static inline void dml_message_donep(struct dml_comm_msg *msg)
 
 /* A worker's last word when it cannot go on: the sentence of err, or strerror(-r). */
 void dml_message_send_failed(struct dml_comm *comm, int r, const struct dml_err *err);
+
+/* A sentence from another rank, cut to fit. What a worker says ends in terminals and logs: no
+ * control characters, nothing that is not UTF-8. body NULL: "". Returns buf. */
+const char *dml_message_text(const struct dml_buf *body, char *buf, size_t buf_len);

@@ -12,7 +12,6 @@
 
 #include "base/err.h"
 #include "base/fileio.h"
-#include "base/text.h"
 #include "conf/parallel.h"
 #include "paradigm/shard_cache.h"
 
@@ -110,28 +109,6 @@ static int send_shard(struct dml_provision *p, uint32_t rank)
     return r == -EPIPE ? 0 : r;
 }
 
-/* What a worker says of itself ends in terminals and logs: no control characters, nothing that is
- * not UTF-8. */
-static void clean_copy(char *dst, size_t dst_len, const struct dml_buf *body)
-{
-    const char *s = (const char *)body->data;
-    size_t used = 0;
-    for (size_t i = 0; i < body->len;) {
-        unsigned n = dml_text_utf8(s + i, body->len - i);
-        bool bad = n == 0 || (unsigned char)s[i] < 0x20 || s[i] == 0x7f;
-        size_t take = bad ? 1 : n;
-        if (used + take >= dst_len)
-            break;
-        if (bad)
-            dst[used] = '?';
-        else
-            memcpy(dst + used, s + i, n);
-        used += take;
-        i += take;
-    }
-    dst[used] = '\0';
-}
-
 static void worker_left(struct dml_provision *p, const struct dml_comm_msg *msg)
 {
     if (p->state[msg->from] == DML_PROVISION_GONE)
@@ -141,7 +118,7 @@ static void worker_left(struct dml_provision *p, const struct dml_comm_msg *msg)
         if (p->task->describe)
             p->task->describe(p->task->describe_arg, msg->from, &who);
         char text[401];
-        clean_copy(text, sizeof(text), msg->body);
+        dml_message_text(msg->body, text, sizeof(text));
         snprintf(p->last_failure, sizeof(p->last_failure), "%s: %s",
                  who.id[0] ? who.id : "a worker", text);
         dml_event_worker_lost(p->task->events, who.id, p->last_failure);
