@@ -4,7 +4,8 @@
  * model's flat block. The parts in turn compute what the whole does, dropout included.
  *
  * A model can be cut where one value only passes from layer to layer: not inside a residual block,
- * nor inside a sequence of layers that is computed at once (convolution, relu and pooling).
+ * nor inside a sequence of layers that is computed at once (convolution, relu and pooling; linear
+ * and relu).
  * Cuts are numbered from 0, its beginning, to n, its end.
  */
 #pragma once
