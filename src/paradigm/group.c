@@ -24,6 +24,9 @@
 #define EARLY_ROOM_MIN  64
 #define EARLY_BYTES_MIN (UINT64_C(64) << 20)
 
+/* In a tag: what was sent under the rest of it has been taken in. */
+#define RECEIPT_BIT (UINT64_C(1) << 63)
+
 int dml_group_init(struct dml_group *g, struct dml_task *task, struct dml_err *err)
 {
     *g = (struct dml_group){.task = task};
@@ -106,6 +109,20 @@ static int put_aside(struct dml_group *g, struct dml_comm_msg *io_msg)
     return 0;
 }
 
+/* To a rank, of the generation told. */
+static int post(struct dml_group *g, uint32_t rank, double generation, uint64_t tag, bool receipt,
+                struct dml_buf *body)
+{
+    struct dml_comm_msg msg = {
+        .kind = DML_MESSAGE_PEER,
+        .seq = tag,
+        .n_meta = DML_PEER_N_,
+        .meta = {[DML_PEER_GENERATION] = generation, [DML_PEER_RECEIPT] = receipt},
+        .body = body,
+    };
+    return dml_comm_send(g->task->comm, rank, &msg);
+}
+
 /* Whatever came. -ERESTART: the master wants something else than this leg. */
 static int handle(struct dml_group *g, struct dml_comm_msg *io_msg)
 {
@@ -114,6 +131,9 @@ static int handle(struct dml_group *g, struct dml_comm_msg *io_msg)
         if (io_msg->n_meta < DML_PEER_N_ ||
             !dml_message_is_count(io_msg->meta[DML_PEER_GENERATION], 0))
             return -EPROTO;
+        if (io_msg->meta[DML_PEER_RECEIPT] > 0.0) /* should the sender be gone, the master knows */
+            (void)post(g, io_msg->from, io_msg->meta[DML_PEER_GENERATION],
+                       io_msg->seq | RECEIPT_BIT, false, NULL);
         return put_aside(g, io_msg);
     case DML_MESSAGE_LEG:
     case DML_MESSAGE_OFFER:
@@ -170,23 +190,31 @@ static int stuck(struct dml_group *g, uint32_t rank, bool unreachable)
     return r < 0 ? r : await_order(g);
 }
 
-int dml_group_send(struct dml_group *g, unsigned to, uint64_t tag, struct dml_buf *body)
+static int send(struct dml_group *g, unsigned to, uint64_t tag, bool receipt, struct dml_buf *body)
 {
     if (g->order.kind)
         return -ERESTART;
     if (dml_group_cancelled(g))
         return -ECANCELED;
-    struct dml_comm_msg msg = {
-        .kind = DML_MESSAGE_PEER,
-        .seq = tag,
-        .n_meta = DML_PEER_N_,
-        .meta = {[DML_PEER_GENERATION] = (double)g->generation},
-        .body = body,
-    };
-    int r = dml_comm_send(g->task->comm, g->ranks[to], &msg);
+    int r = post(g, g->ranks[to], (double)g->generation, tag, receipt, body);
     if (r != -EPIPE)
         return r;
     return dml_group_cancelled(g) ? -EPIPE : stuck(g, g->ranks[to], true);
+}
+
+int dml_group_send(struct dml_group *g, unsigned to, uint64_t tag, struct dml_buf *body)
+{
+    return send(g, to, tag, false, body);
+}
+
+int dml_group_deliver(struct dml_group *g, unsigned to, uint64_t tag, struct dml_buf *body)
+{
+    struct dml_buf *nothing = NULL;
+    int r = send(g, to, tag, true, body);
+    if (r == 0)
+        r = dml_group_recv(g, to, tag | RECEIPT_BIT, &nothing);
+    (void)dml_buf_unref(nothing);
+    return r;
 }
 
 static bool find_early(struct dml_group *g, uint32_t rank, uint64_t tag, struct dml_buf **ret)

@@ -98,6 +98,11 @@ void dml_group_leg_done(struct dml_group_leg *leg);
  */
 int dml_group_send(struct dml_group *g, unsigned to, uint64_t tag, struct dml_buf *body);
 
+/* The same, and waits until member `to` has taken it in, which a member does whenever it waits for
+ * something itself: what a transfer costs that nothing hides. Tags below 2^63. Blocks as
+ * dml_group_recv(). */
+int dml_group_deliver(struct dml_group *g, unsigned to, uint64_t tag, struct dml_buf *body);
+
 /*
  * The body that member `from` sent under `tag`, in whatever order they come.
  * Owner: the caller gets the reference; *ret may be NULL, as sent. Its length is not checked.

@@ -73,7 +73,8 @@ enum {
 #define DML_LEG_BITS 52 /* that a double holds, and to spare */
 
 /* Meta of PEER. */
-enum { DML_PEER_GENERATION, DML_PEER_N_ };
+/* … RECEIPT: 1: the receiver is to say so when it has taken it. */
+enum { DML_PEER_GENERATION, DML_PEER_RECEIPT, DML_PEER_N_ };
 
 /* Meta of STUCK: the rank that is waited for; 1: it cannot be reached, 0: it is silent. */
 enum { DML_STUCK_RANK, DML_STUCK_UNREACHABLE, DML_STUCK_N_ };

@@ -41,7 +41,7 @@ struct chunk {
 struct dml_node {
     const struct dml_layout *layout;
     unsigned stage, replica;
-    bool has_labels;
+    bool has_labels, overlap;
     size_t n_codes; /* numbers of a sample that the loss reads */
     size_t most;    /* samples of a micro-batch */
     struct dml_schedule *schedule;
@@ -116,6 +116,7 @@ int dml_node_new(const struct dml_node_options *o, struct dml_node **ret, struct
     n->layout = l;
     n->stage = o->member % l->n_stages;
     n->replica = o->member / l->n_stages;
+    n->overlap = o->tc->parallel.overlap;
     n->has_labels = dml_model_loss(o->model) != DML_LOSS_MSE;
     n->n_codes = dml_model_n_codes(o->model);
     n->most = dml_layout_micro_most(l, (size_t)o->tc->train.batch_size);
@@ -207,7 +208,9 @@ static int send(const struct op *op, enum tag what, struct dml_buf *body)
         op->n->chunks[to].in[what][op->micro] = dml_buf_ref(body);
         return 0;
     }
-    return dml_group_send(op->group, member, tag_of(op->step->step, what, to, op->micro), body);
+    uint64_t tag = tag_of(op->step->step, what, to, op->micro);
+    return op->n->overlap ? dml_group_send(op->group, member, tag, body)
+                          : dml_group_deliver(op->group, member, tag, body);
 }
 
 /* Owner: caller. */

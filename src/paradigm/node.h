@@ -3,7 +3,8 @@
  * through them, in the order of schedule.h.
  *
  * Activations go on to the member that has the next run, with the labels behind them, for the last
- * one; gradients go back. What is sent is sent while the next operation computes.
+ * one; gradients go back. What is sent is sent while the next operation computes; with overlap = no
+ * the next operation waits until it has been taken in.
  */
 #pragma once
 

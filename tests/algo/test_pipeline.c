@@ -161,11 +161,33 @@ static void test_repeats(void)
     }
 }
 
+/* Waiting for transfers changes times, and no bit. */
+static void test_overlap(void)
+{
+    static const char *const keys[] = {
+        "[testcase]\nnodes = 3\ncores = 3\n[parallel]\nparadigm = pipeline\noverlap = no\n",
+        "[testcase]\nnodes = 2\ncores = 2\n[parallel]\nparadigm = ring\noverlap = no\n",
+        "[testcase]\nnodes = 4\ncores = 4\n[parallel]\nparadigm = hybrid\nreplicas = 2\noverlap = no\n",
+    };
+    for (size_t k = 0; k < ARRAY_SIZE(keys); k++) {
+        struct lab lab;
+        init(&lab, &subjects[2], keys[k], optimizers[0], 4);
+        if (tap_int(lab_run(&lab), 0, "every transfer is waited for")) {
+            struct sequential want = sequential_train(&lab, k == 2 ? 2 : 1, 4);
+            double off = distance(lab.trained->vec, want.vec, dml_model_n_vec(lab.trained->model));
+            tap_ok(off < 1e-5, "with the same outcome (off by %.1e)", off);
+            free(want.vec);
+        }
+        lab_done(&lab);
+    }
+}
+
 int main(void)
 {
     for (size_t i = 0; i < ARRAY_SIZE(subjects); i++)
         for (size_t k = 0; k < ARRAY_SIZE(shapes); k++)
             test_shape(&subjects[i], k);
     test_repeats();
+    test_overlap();
     return tap_done();
 }
