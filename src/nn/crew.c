@@ -5,6 +5,12 @@
  * that each thread reduces and updates its own part of the flat block, adding up the threads'
  * gradients in order of thread number. So the result depends on seed, options and number of
  * threads, never on scheduling.
+ *
+ * Strict determinism: the threads are the blocks of a fixed grid, STRICT_BLOCKS of them however
+ * many cores there are, and the team lets as many run at a time as there are. What one computes
+ * does not depend on when it does; where blocks exchange sums (batch-norm) they meet as ever. So
+ * the number of cores changes nothing but time. Four, since that is what a Pi has: more cores stay
+ * idle, three take as long as two.
  */
 #include "nn/crew.h"
 
@@ -19,6 +25,7 @@
 #define CHUNK_FLOATS  131072  /* activations of a chunk: 512 KiB */
 #define CHUNK_MAX     256     /* samples */
 #define UPDATE_FLOATS 1024    /* of all gradients at a time, so that they meet in the L1 cache */
+#define STRICT_BLOCKS 4 /* of a minibatch */
 #define STACK_BYTES   (512 << 10) /* what a thread touches of its stack and the BLAS's buffers */
 
 /* How a minibatch is divided. */
@@ -27,8 +34,12 @@ struct division {
     size_t slice, chunk;
 };
 
-static struct division divide(const struct dml_model *m, uint64_t batch, unsigned n_threads)
+static struct division divide(const struct dml_crew_options *o)
 {
+    const struct dml_model *m = o->model;
+    uint64_t batch = o->batch;
+    unsigned n_threads = o->train->deterministic == DML_DETERMINISTIC_STRICT ? STRICT_BLOCKS
+                                                                             : o->cpu->n_threads;
     struct division d;
     double work = 3.0 * (double)dml_model_macs(m) * (double)batch / GRAIN;
     uint64_t most = work < 1.0 ? 1 : work > 1e6 ? 1000000 : (uint64_t)work;
@@ -86,7 +97,7 @@ static int make_board(struct dml_crew *c)
 int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o)
 {
     const struct dml_model *m = o->model;
-    struct division d = divide(m, o->batch, o->cpu->n_threads);
+    struct division d = divide(o);
     *c = (struct dml_crew){.m = m,
                            .n_threads = d.n_threads,
                            .batch = o->batch,
@@ -103,8 +114,17 @@ int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o)
     for (unsigned i = 0; i < c->n_threads; i++)
         if (make_member(c, i, o->learns) < 0)
             return -ENOMEM;
-    int r = dml_team_new(c->n_threads, o->cpu->cpus, &c->team);
-    return r < 0 ? r : make_board(c);
+    bool is_strict = o->train->deterministic == DML_DETERMINISTIC_STRICT;
+    unsigned n_cores = o->cpu->n_threads < c->n_threads ? o->cpu->n_threads : c->n_threads;
+    int r = dml_team_new(c->n_threads, is_strict ? NULL : o->cpu->cpus, &c->team);
+    if (r < 0)
+        return r;
+    if (is_strict) {
+        dml_team_limit(c->team, n_cores, o->cpu->cpus);
+        if (c->duty.share < 1.0) /* each block has its part of the cores' time */
+            c->duty.share *= (double)n_cores / (double)c->n_threads;
+    }
+    return make_board(c);
 }
 
 void dml_crew_done(struct dml_crew *c)
@@ -127,7 +147,7 @@ uint64_t dml_crew_memory(const struct dml_crew_options *o, unsigned *ret_n_threa
                          size_t *ret_slice, size_t *ret_chunk)
 {
     const struct dml_model *m = o->model;
-    struct division d = divide(m, o->batch, o->cpu->n_threads);
+    struct division d = divide(o);
     uint64_t params = dml_model_n_params(m), out = dml_model_n_outputs(m);
     uint64_t thread =
         params + (o->learns ? dml_model_workspace(m, d.chunk, true) + 2 * (uint64_t)d.chunk * out

@@ -57,6 +57,10 @@ const struct dml_opt dml_train_opts[] = {
         .help = "cosine: rate at the end, as a share of learning-rate"),
     ROW(seed, DML_OPT_UINT, .name = "seed", .min = 0, .max = 9007199254740992.0, .dflt = "1",
         .help = "Fixes first weights, order of samples and every other random choice"),
+    ROW(deterministic, DML_OPT_CHOICE, .name = "deterministic", .dflt = "cores",
+        .choices = "cores strict",
+        .help = "What must be equal for the same bits, besides the seed: the cores of a worker; "
+                "strict: nothing"),
     ROW(eval_every, DML_OPT_UINT, .name = "eval-every", .min = 1, .max = 1e9, .dflt = "1",
         .unit = "rounds", .help = "Rounds between two evaluations; the last is always evaluated"),
     {0},

@@ -9,6 +9,11 @@
 enum dml_optim_kind { DML_OPTIM_SGD, DML_OPTIM_ADAM, DML_OPTIM_ADAMW };
 enum dml_optim_schedule { DML_SCHEDULE_CONSTANT, DML_SCHEDULE_STEP, DML_SCHEDULE_COSINE };
 
+enum dml_optim_deterministic {
+    DML_DETERMINISTIC_CORES,  /* same seed, same number of cores: same bits */
+    DML_DETERMINISTIC_STRICT, /* whatever the number of cores */
+};
+
 /* Section [train] of a test case. Epochs are counted over the whole run. */
 struct dml_train_options {
     uint64_t rounds, local_epochs, batch_size;
@@ -20,6 +25,7 @@ struct dml_train_options {
     double step_factor;   /* … the rate is multiplied by this */
     double final_rate;    /* cosine: rate at the end, as a fraction of learning_rate */
     uint64_t seed;
+    int deterministic; /* enum dml_optim_deterministic */
     uint64_t eval_every; /* evaluate the global model every so many rounds; the last one always */
 };
 

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "nn/team.h"
 #include "nn/vec.h"
 
 #define BLOCK_FLOATS 1024 /* of all gradients at a time */
@@ -117,6 +118,19 @@ void dml_reduce_pass(struct dml_reduce *r, unsigned i, size_t at)
     pthread_mutex_unlock(&r->mutex);
 }
 
+/* With the mutex, which is let go meanwhile. */
+static void wait_for_others(struct dml_reduce *r)
+{
+    if (r->team)
+        dml_team_rest(r->team);
+    pthread_cond_wait(&r->changed, &r->mutex);
+    if (r->team) {
+        pthread_mutex_unlock(&r->mutex);
+        dml_team_resume(r->team);
+        pthread_mutex_lock(&r->mutex);
+    }
+}
+
 void dml_reduce_finish(struct dml_reduce *r, unsigned i)
 {
     pthread_mutex_lock(&r->mutex);
@@ -126,7 +140,7 @@ void dml_reduce_finish(struct dml_reduce *r, unsigned i)
         if (r->done[i] == 0)
             break;
         if (r->low == r->done[i])
-            pthread_cond_wait(&r->changed, &r->mutex);
+            wait_for_others(r);
     }
     pthread_mutex_unlock(&r->mutex);
 }

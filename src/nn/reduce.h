@@ -13,6 +13,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct dml_team;
+
 struct dml_reduce {
     unsigned n;      /* threads */
     size_t n_floats; /* P */
@@ -24,6 +26,7 @@ struct dml_reduce {
     size_t low;   /* all have settled [low, P) */
     size_t final; /* [final, P) is added up; falls from P to 0 */
     bool is_made;
+    struct dml_team *team; /* whose threads these are, when it has a limit they must keep; or NULL */
 };
 
 /* Returns 0 or -ENOMEM. Half-made ones can be undone. */

@@ -110,6 +110,7 @@ int dml_stage_new(const struct dml_stage_options *o, struct dml_stage **ret, str
         r = dml_reduce_init(&s->reduce, s->crew.n_threads, dml_model_n_params(s->m), s->crew.grads);
     if (r < 0)
         return r;
+    s->reduce.team = s->crew.team;
     s->slots = calloc(o->n_slots + 1, sizeof(*s->slots));
     if (!s->slots)
         return -ENOMEM;

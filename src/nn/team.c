@@ -5,6 +5,8 @@
  * also an atomic, which waiters watch for some microseconds before they go to sleep. Whether
  * spinning pays depends on whether the others run at the same time, so a team larger than the
  * number of usable CPUs does not spin at all.
+ *
+ * A team larger than its limit takes turns: a thread that waits hands on its right to run.
  */
 #include "config.h" /* GNU extensions: affinity */
 
@@ -37,7 +39,8 @@ struct dml_team {
     void *arg;
     bool quit;
 
-    unsigned n_arrived; /* under the mutex */
+    unsigned limit, n_active; /* threads that may run, and do; limit 0: all. Under the mutex */
+    unsigned n_arrived;       /* under the mutex */
     atomic_uint generation;
 
     unsigned n_members;
@@ -64,6 +67,42 @@ static void pause_briefly(void)
 #endif
 }
 
+/* Both with the mutex. */
+static void leave(struct dml_team *team)
+{
+    if (team->limit) {
+        team->n_active--;
+        pthread_cond_broadcast(&team->changed);
+    }
+}
+
+static void enter(struct dml_team *team)
+{
+    if (!team->limit)
+        return;
+    while (team->n_active >= team->limit)
+        pthread_cond_wait(&team->changed, &team->mutex);
+    team->n_active++;
+}
+
+void dml_team_rest(struct dml_team *team)
+{
+    if (!team->limit)
+        return;
+    pthread_mutex_lock(&team->mutex);
+    leave(team);
+    pthread_mutex_unlock(&team->mutex);
+}
+
+void dml_team_resume(struct dml_team *team)
+{
+    if (!team->limit)
+        return;
+    pthread_mutex_lock(&team->mutex);
+    enter(team);
+    pthread_mutex_unlock(&team->mutex);
+}
+
 void dml_team_barrier(struct dml_team *team)
 {
     if (team->n_in_job == 1)
@@ -74,6 +113,14 @@ void dml_team_barrier(struct dml_team *team)
         team->n_arrived = 0;
         atomic_store_explicit(&team->generation, mine + 1, memory_order_release);
         pthread_cond_broadcast(&team->changed);
+        pthread_mutex_unlock(&team->mutex);
+        return;
+    }
+    if (team->limit) {
+        leave(team);
+        while (atomic_load_explicit(&team->generation, memory_order_relaxed) == mine)
+            pthread_cond_wait(&team->changed, &team->mutex);
+        enter(team);
         pthread_mutex_unlock(&team->mutex);
         return;
     }
@@ -104,9 +151,11 @@ static void *live(void *p)
         if (team->quit)
             break;
         done = team->job;
+        enter(team);
         pthread_mutex_unlock(&team->mutex);
         team->fn(team->arg, me->i);
         pthread_mutex_lock(&team->mutex);
+        leave(team);
         if (--team->n_running == 0)
             pthread_cond_broadcast(&team->changed);
     }
@@ -122,6 +171,20 @@ static void pin(pthread_t thread, int cpu)
     CPU_ZERO(&set);
     CPU_SET((unsigned)cpu, &set);
     (void)pthread_setaffinity_np(thread, sizeof(set), &set);
+}
+
+void dml_team_limit(struct dml_team *team, unsigned n_cores, const int *cpus)
+{
+    cpu_set_t set;
+    CPU_ZERO(&set);
+    for (unsigned i = 0; cpus && i < n_cores; i++)
+        if (cpus[i] >= 0 && cpus[i] < CPU_SETSIZE)
+            CPU_SET((unsigned)cpus[i], &set);
+    for (unsigned i = 0; CPU_COUNT(&set) && i < team->n_members; i++)
+        (void)pthread_setaffinity_np(team->members[i].thread, sizeof(set), &set);
+    pthread_mutex_lock(&team->mutex);
+    team->limit = n_cores < team->n_members ? n_cores : 0;
+    pthread_mutex_unlock(&team->mutex);
 }
 
 static unsigned usable_cpus(void)

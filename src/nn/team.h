@@ -23,6 +23,18 @@ int dml_team_new(unsigned n, const int *cpus, struct dml_team **ret);
 struct dml_team *dml_team_free(struct dml_team *team);
 DML_MEM_CLEANUP(struct dml_team, dml_team_free);
 
+/*
+ * Before the first run: at most n_cores of the threads run at a time, on any of cpus[0 … n_cores)
+ * (NULL: anywhere). Whoever waits at a barrier makes room for another. A thread that waits for
+ * others of its team in any other way must say so by dml_team_rest() and dml_team_resume().
+ */
+void dml_team_limit(struct dml_team *team, unsigned n_cores, const int *cpus);
+
+/* Inside fn: around a wait. rest() never blocks; resume() does until there is room: hold no lock
+ * that another thread of the team may want. Both do nothing without a limit. */
+void dml_team_rest(struct dml_team *team);
+void dml_team_resume(struct dml_team *team);
+
 /* Runs fn(arg, i) on the first n threads and returns when all have returned. One caller at a
  * time. */
 void dml_team_run(struct dml_team *team, unsigned n, dml_team_fn fn, void *arg);

@@ -1,6 +1,7 @@
 /* Threads of a team meet at barriers, run again and again, and flush denormal numbers. */
 #include "nn/team.h"
 
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
@@ -39,6 +40,51 @@ static void halve(void *arg, unsigned i)
     }
 }
 
+/* How many run at a time. */
+struct turns {
+    struct dml_team *team;
+    atomic_uint now, most, rounds;
+};
+
+static void take_turns(void *arg, unsigned i)
+{
+    struct turns *t = arg;
+    for (unsigned round = 0; round < 200; round++) {
+        unsigned now = atomic_fetch_add(&t->now, 1) + 1, most = atomic_load(&t->most);
+        while (now > most && !atomic_compare_exchange_weak(&t->most, &most, now))
+            ;
+        sched_yield(); /* so that others would run now if they might */
+        atomic_fetch_sub(&t->now, 1);
+        if (round % 3 == 0 && i % 2) { /* a wait that is none of the barrier's */
+            dml_team_rest(t->team);
+            sched_yield();
+            dml_team_resume(t->team);
+        }
+        dml_team_barrier(t->team);
+        atomic_fetch_add(&t->rounds, 1);
+    }
+}
+
+static void test_limit(void)
+{
+    for (unsigned cores = 1; cores <= THREADS + 1; cores++) {
+        struct turns t = {0};
+        if (!tap_int(dml_team_new(THREADS, NULL, &t.team), 0, "a team"))
+            return;
+        dml_team_limit(t.team, cores, NULL);
+        for (unsigned i = 0; i < 5; i++)
+            dml_team_run(t.team, THREADS, take_turns, &t);
+        tap_ok(atomic_load(&t.most) >= 1 && atomic_load(&t.most) <= cores,
+               "with %u cores for 4 threads at most %u ran at a time", cores,
+               atomic_load(&t.most));
+        tap_int(atomic_load(&t.rounds), 5 * THREADS * 200, "and all got through all barriers");
+        struct job j = {.team = t.team, .n = THREADS};
+        dml_team_run(t.team, THREADS, work, &j);
+        tap_int(atomic_load(&j.wrong), 0, "everybody saw everybody's writes in every round");
+        dml_team_free(t.team);
+    }
+}
+
 static void count(void *arg, unsigned i)
 {
     (void)i;
@@ -68,5 +114,6 @@ int main(void)
     tap_ok(here != 0.0f && f * 0.25f != 0.0f, "and still one outside");
     tap_ok(dml_team_free(team) == NULL, "free");
     tap_ok(dml_team_free(NULL) == NULL, "free of nothing");
+    test_limit();
     return tap_done();
 }
