@@ -28,6 +28,7 @@ struct peer_guest {
     struct dml_transfer in; /* loop's thread only */
     bool greeted;           /* it said hello */
     bool refused;
+    bool cancelled;
     bool paused;
     uint64_t run_id;
     struct dml_wire_peer_hello hello;
@@ -82,6 +83,7 @@ void dml_peer_guest_end(struct peer_guest *g, bool finish)
         dml_stream_finish(g->stream, DML_STREAM_OK, "");
     else
         dml_stream_cancel(g->stream, "");
+    g->cancelled |= !finish;
     dml_peer_guest_resume(g);
 }
 
@@ -108,8 +110,9 @@ static void greet(struct peer_guest *g, const struct dml_wire_frame *f)
 static uint64_t room(void *arg, uint64_t run_id)
 {
     struct peer_guest *g = arg;
+    (void)run_id; /* take() has another one refused */
     pthread_mutex_lock(&g->hub->lock);
-    bool wanted = g->peers && run_id == g->run_id;
+    bool wanted = g->peers != NULL;
     pthread_mutex_unlock(&g->hub->lock);
     return wanted ? DML_COMM_BODY_MAX : 0;
 }
@@ -180,13 +183,14 @@ static void on_closed(void *arg, int code, const char *why)
     free(g);
 }
 
-/* With the lock: the one that has been waiting longest goes if there are too many. */
+/* With the lock: the one that has been waiting longest goes if there are too many; also of those
+ * who were refused, since they may not read that. */
 static void evict(struct dml_peer_hub *hub)
 {
     struct peer_guest *oldest = NULL;
     unsigned n = 0;
     for (struct peer_guest *g = hub->guests; g; g = g->next) {
-        if (!g->peers) {
+        if (!g->peers && !g->cancelled) {
             oldest = g;
             n++;
         }

@@ -24,6 +24,15 @@ UNUSED static bool team_enter(struct team *t, uint32_t n)
     return r == 0;
 }
 
+/* What the master says to one worker is known to another a moment later. */
+UNUSED static bool team_sees(struct team *t, uint32_t n, uint32_t k)
+{
+    for (uint64_t until = soon(); !dml_comm_alive(t->c[n], k); dml_clock_sleep_us(100))
+        if (dml_clock_now_us() > until)
+            return false;
+    return true;
+}
+
 /* A worker for the rank n, from its hello to its comm. */
 UNUSED static bool team_seat(struct team *t, uint32_t n)
 {
@@ -44,12 +53,10 @@ UNUSED static bool team_start(struct team *t, uint32_t size)
     for (uint32_t n = 1; n < size; n++)
         if (!team_seat(t, n))
             return false;
-    /* The last to come is known to the others when the master says so, a moment later. */
     for (uint32_t n = 1; n < size; n++)
         for (uint32_t k = 1; k < size; k++)
-            for (uint64_t until = soon(); !dml_comm_alive(t->c[n], k); dml_clock_sleep_us(100))
-                if (dml_clock_now_us() > until)
-                    return false;
+            if (!team_sees(t, n, k))
+                return false;
     return true;
 }
 
