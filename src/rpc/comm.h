@@ -15,9 +15,10 @@
  * what it said in order was read, to receive from, until it is back as another process; then there
  * is nothing of its former life in any queue. One that was never there is waited for;
  * - between machines a connection can break while both live. Then messages may be missing, so
- *   -EPIPE is said once, to the next send to that rank or receive from it; after that, sends
- * connect again. While no connection comes about, sends (and, when nothing comes from there either,
- *   receives) say -EPIPE; a new attempt is made with a send, after pauses of up to 4 s;
+ *   whoever had sent is told -EPIPE once, by its next send to that rank or receive from it (and who
+ *   receives from it, if nobody has connected again before); after that, sends connect again. While
+ *   no connection comes about, sends (and, when nothing comes from there either, receives) say
+ *   -EPIPE; a new attempt is made with a send, after pauses of up to 4 s;
  * - with DML_COMM_ANY nothing is said of other workers' going.
  *
  * Threads: one thread uses a comm, except dml_comm_cancel().

@@ -315,6 +315,10 @@ int dml_join_ended(struct dml_join *j, uint64_t run_id, int r, const char *text)
         j->run->over = true;
     if (j->run && j->run->over)
         dml_peers_leave(j->run->peers, r == 0);
+    pthread_mutex_unlock(&j->lock);
+    /* Or the others would hear from the master that this rank left before they hear its last. */
+    dml_peer_hub_drain(j->hub, dml_clock_now_us() + GOODBYE_US);
+    pthread_mutex_lock(&j->lock);
     dml_join_resume(j);
     int sent = j->state == DML_JOIN_WELCOME ? dml_transfer_send_frame(j->stream, &f) : -EPIPE;
     pthread_mutex_unlock(&j->lock);

@@ -69,7 +69,8 @@ int dml_join_wait(struct dml_join *j, uint64_t deadline_us, struct dml_run_order
  * with -ECANCELED when the master stops the run, with -EPIPE when the connection breaks. */
 int dml_join_comm(struct dml_join *j, const struct dml_run_order *order, struct dml_comm **ret);
 
-/* Tells the master how the run ended here: r 0 or a negative errno with a sentence. */
+/* Tells the master how the run ended here: r 0 or a negative errno with a sentence.
+ * Blocks: while other workers read what was sent to them last, at most 1 s. */
 int dml_join_ended(struct dml_join *j, uint64_t run_id, int r, const char *text);
 
 /* From any thread or signal-waiting loop: everything returns -ECANCELED soon. */

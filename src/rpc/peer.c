@@ -120,7 +120,7 @@ void dml_peers_tell(struct dml_peers *p, const struct dml_wire_peer *news)
             part(p, rank);
             peer->life = news->life;
             peer->last_attempt = 0;
-            peer->gone = peer->owes = false;
+            peer->gone = peer->left = peer->owes = false;
             peer->n_failed = 0;
             set_address(p, rank, news->address);
             enter(p, rank);
@@ -131,6 +131,7 @@ void dml_peers_tell(struct dml_peers *p, const struct dml_wire_peer *news)
             part(p, rank);
             explain(peer, "The master has lost rank %u (%s).", rank, name(peer));
         } else {
+            peer->left = true;
             end_call(peer, false);
             if (!peer->guest) /* else when it has been read to its end */
                 depart(p, rank, false);
@@ -225,7 +226,8 @@ enum peer_verdict dml_peer_judge(struct dml_peer_hub *hub, uint64_t run_id,
         why = "This is another worker than the call is meant for, or one that came back since.";
     else if (hello->from >= p->self.size)
         why = "The run has no such rank.";
-    else if (hello->from_life < peer->life || (hello->from_life == peer->life && peer->gone))
+    else if (hello->from_life < peer->life ||
+             (hello->from_life == peer->life && peer->gone && !peer->left))
         why = "The master counts the caller out.";
     else if (hello->from_life > peer->life)
         return PEER_WAIT;

@@ -29,7 +29,8 @@ struct dml_peer_hub {
 /* One other worker of a run. */
 struct peer {
     uint32_t life; /* 0: the master has said nothing of it yet */
-    bool gone;     /* the master says so */
+    bool gone;     /* the master says so, or itself */
+    bool left;     /* and it went in order: a call that it made before is still heard */
     bool present;  /* so it is in the inbox */
     char *address; /* for people */
     char *target;  /* for gRPC; NULL: it cannot be called */
