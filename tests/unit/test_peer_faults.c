@@ -142,6 +142,35 @@ static void test_kill(void)
     team_end(&t);
 }
 
+/* A process that was stopped takes no more bytes: who has much to send to it can end all the same.
+ */
+static void test_stopped(void)
+{
+    struct team t = {.size = 3, .run_id = 1};
+    struct dml_err err = {0};
+    (void)master_start(&t.m, "127.0.0.1:0", "", 60 * SECOND, &err);
+    (void)dml_server_comm_new(t.m.server, t.run_id, t.size, &t.c[0]);
+    tap_ok(team_seat(&t, 1), "a worker");
+    pid_t pid = start_child(&t, "2");
+    tap_ok(hear_child(&t) > 0, "and a process");
+    (void)kill(pid, SIGSTOP);
+    struct dml_buf *body = pattern(LEN, 1);
+    for (uint64_t i = 0; i < 3; i++)
+        (void)send_body(t.c[1], 2, i, body);
+    dml_clock_sleep_us(100000); /* the socket is full by then, most likely */
+    struct dml_comm_stats stats;
+    dml_comm_stats(t.c[1], &stats);
+    tap_ok(stats.sending_us > 0, "has been sending for %.3f s", (double)stats.sending_us / 1e6);
+    uint64_t start_us = dml_clock_now_us();
+    team_dismiss(&t, 1);
+    tap_note("freed in %.3f s", (double)(dml_clock_now_us() - start_us) / 1e6);
+    tap_ok(dml_buf_is_sole(body), "it ends, and what it could not send is let go");
+    (void)dml_buf_unref(body);
+    (void)kill(pid, SIGKILL);
+    (void)waitpid(pid, NULL, 0);
+    team_end(&t);
+}
+
 /* ------------------------------------------------------------------ bad addresses */
 
 /* A worker for the rank n that says it can be reached at that address. */
@@ -425,6 +454,7 @@ int main(int argc, char **argv)
     }
     (void)signal(SIGPIPE, SIG_IGN); /* the relay's */
     test_kill();
+    test_stopped();
     test_unreachable();
     test_cut();
     test_ends();
