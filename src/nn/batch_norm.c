@@ -15,6 +15,8 @@
  *
  * Source: Ioffe, Szegedy 2015; sums combined as in Chan, Golub, LeVeque 1979.
  */
+#include "nn/batch_norm.h"
+
 #include <math.h>
 #include <string.h>
 
@@ -41,9 +43,9 @@ static int prepare(struct dml_layer *l, char *why, size_t why_len)
     l->n_state = 2 * c;
     l->fan_in = l->fan_out = 1;
     l->fill = DML_FILL_ONES;
-    l->n_kept = 2 * dml_kernel_round(c);     /* mean, 1 / deviation */
-    l->n_scratch = 4 * dml_kernel_round(c) + /* two sums in double */
-                   6 * dml_kernel_round(c);
+    l->n_kept = 4 * dml_kernel_round(c);    /* mean, 1 / deviation, a, b */
+    l->n_scratch = 7 * dml_kernel_round(c); /* two sums in double, three factors */
+    l->n_meeting = dml_batch_norm_room(l);
     l->macs = 2 * dml_layer_size(l->in);
     return 0;
 }
@@ -87,97 +89,133 @@ static double combine(const struct dml_layer *l, const struct dml_model_meeting 
     return n;
 }
 
-static void train(const struct dml_layer *l, const struct dml_layer_pass *p, float *a, float *b)
+size_t dml_batch_norm_room(const struct dml_layer *l)
 {
-    size_t c = l->in.c, room = dml_kernel_round(c), rows = rows_of(l, p);
-    double *mean = (double *)(void *)p->scratch, *square = mean + room, n = (double)rows;
-    float *tmp = b + room, *deviation = p->kept + room;
+    return 1 + 2 * (size_t)l->in.c;
+}
+
+struct dml_batch_norm_kept dml_batch_norm_places(const struct dml_layer *l, float *kept)
+{
+    size_t room = dml_kernel_round(l->in.c);
+    return (struct dml_batch_norm_kept){kept, kept + room, kept + 2 * room, kept + 3 * room};
+}
+
+/* The board's rows, this thread's written. */
+static const double *exchange(const struct dml_layer *l, struct dml_model_meeting *meeting,
+                              double n, const double *s1, const double *s2)
+{
+    double *row = dml_model_meeting_row(meeting);
+    row[0] = n;
+    memcpy(row + 1, s1, l->in.c * sizeof(double));
+    memcpy(row + 1 + l->in.c, s2, l->in.c * sizeof(double));
+    return dml_model_meet(meeting);
+}
+
+void dml_batch_norm_settle(const struct dml_layer *l, const struct dml_layer_pass *p, size_t rows,
+                           const float *shift, double *io_s1, double *io_s2,
+                           const struct dml_batch_norm_kept *ret)
+{
+    size_t c = l->in.c;
+    double *mean = io_s1, *square = io_s2, n = (double)rows;
     const float *gamma = p->params, *beta = gamma + c;
-    memset(p->scratch, 0, 4 * room * sizeof(float));
-    if (rows) {
-        memcpy(p->kept, p->x, c * sizeof(float)); /* the shift: near the mean, whatever it is */
-        l->kernel->channels->sums(p->x, rows, c, p->kept, tmp, mean, square);
-        for (size_t i = 0; i < c; i++) {
-            double off = mean[i] / n;
-            square[i] -= off * mean[i];
-            square[i] = square[i] > 0.0 || isnan(square[i]) ? square[i] : 0.0;
-            mean[i] = (double)p->kept[i] + off;
-        }
+    for (size_t i = 0; rows && i < c; i++) {
+        double off = mean[i] / n;
+        square[i] -= off * mean[i];
+        square[i] = square[i] > 0.0 || isnan(square[i]) ? square[i] : 0.0;
+        mean[i] = (double)shift[i] + off;
     }
     struct dml_model_meeting *meeting = p->training->meeting;
-    if (meeting) {
-        double *row = dml_model_meeting_row(meeting);
-        row[0] = n;
-        memcpy(row + 1, mean, c * sizeof(double));
-        memcpy(row + 1 + c, square, c * sizeof(double));
-        n = combine(l, meeting, dml_model_meet(meeting), mean, square);
-    }
+    if (meeting)
+        n = combine(l, meeting, exchange(l, meeting, n, mean, square), mean, square);
     for (size_t i = 0; i < c; i++) {
         double inverse = 1.0 / sqrt(square[i] / n + l->args.epsilon);
-        p->kept[i] = (float)mean[i];
-        deviation[i] = (float)inverse;
-        a[i] = gamma[i] * deviation[i];
-        b[i] = beta[i] - p->kept[i] * a[i];
+        ret->mean[i] = (float)mean[i];
+        ret->inverse[i] = (float)inverse;
+        ret->a[i] = gamma[i] * ret->inverse[i];
+        ret->b[i] = beta[i] - ret->mean[i] * ret->a[i];
     }
     if (!meeting || meeting->i == 0)
         run_on(l, p, mean, square, n);
 }
 
-static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+void dml_batch_norm_slopes(const struct dml_layer *l, const struct dml_layer_pass *p, size_t rows,
+                           const struct dml_batch_norm_kept *kept, double *io_s1, double *io_s2,
+                           float *ret_a, float *ret_b, float *ret_d)
 {
-    size_t c = l->in.c, room = dml_kernel_round(c);
-    float *a = p->scratch + 4 * room, *b = a + room;
-    if (p->training) {
-        train(l, p, a, b);
-    } else {
-        const float *gamma = p->params, *beta = gamma + c;
-        for (size_t i = 0; i < c; i++) {
-            a[i] = gamma[i] / sqrtf(p->state[c + i] + (float)l->args.epsilon);
-            b[i] = beta[i] - p->state[i] * a[i];
+    size_t c = l->in.c;
+    double n = (double)rows;
+    for (size_t i = 0; i < c; i++) { /* this thread's share; the trainer adds them up */
+        p->dparams[i] += (float)io_s2[i] * kept->inverse[i];
+        p->dparams[c + i] += (float)io_s1[i];
+    }
+    struct dml_model_meeting *meeting = p->training->meeting;
+    if (meeting) {
+        const double *all = exchange(l, meeting, n, io_s1, io_s2);
+        memset(io_s1, 0, c * sizeof(double));
+        memset(io_s2, 0, c * sizeof(double));
+        n = 0.0;
+        for (unsigned t = 0; t < meeting->n; t++, all += meeting->room) {
+            n += all[0];
+            for (size_t i = 0; i < c; i++) {
+                io_s1[i] += all[1 + i];
+                io_s2[i] += all[1 + c + i];
+            }
         }
     }
-    l->kernel->channels->scale(p->x, rows_of(l, p), c, a, b, p->y);
+    for (size_t i = 0; i < c; i++) {
+        double inverse = (double)kept->inverse[i], gain = (double)p->params[i] * inverse;
+        double slope = -gain * inverse * inverse * io_s2[i] / n;
+        ret_a[i] = (float)gain;
+        ret_b[i] = (float)slope;
+        ret_d[i] = (float)(-gain * io_s1[i] / n - slope * (double)kept->mean[i]);
+    }
+}
+
+void dml_batch_norm_running(const struct dml_layer *l, const struct dml_layer_pass *p, float *ret_a,
+                            float *ret_b)
+{
+    size_t c = l->in.c;
+    const float *gamma = p->params, *beta = gamma + c, *mean = p->state, *var = mean + c;
+    for (size_t i = 0; i < c; i++) {
+        ret_a[i] = gamma[i] / sqrtf(var[i] + (float)l->args.epsilon);
+        ret_b[i] = beta[i] - mean[i] * ret_a[i];
+    }
+}
+
+/* ---- the layer of its own ----------------------------------------------------------------- */
+
+static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    size_t c = l->in.c, room = dml_kernel_round(c), rows = rows_of(l, p);
+    double *s1 = (double *)(void *)p->scratch, *s2 = s1 + room;
+    struct dml_batch_norm_kept k = dml_batch_norm_places(l, p->training ? p->kept : p->scratch);
+    const struct dml_kernel_clip clip = {.a = k.a, .b = k.b, .lo = -INFINITY, .hi = INFINITY};
+    if (p->training) {
+        memset(s1, 0, 2 * room * sizeof(double));
+        if (rows) {
+            memcpy(k.mean, p->x, c * sizeof(float)); /* the shift */
+            l->kernel->channels->sums(p->x, rows, c, k.mean, s1, s2);
+        }
+        dml_batch_norm_settle(l, p, rows, k.mean, s1, s2, &k);
+    } else {
+        dml_batch_norm_running(l, p, k.a, k.b);
+    }
+    l->kernel->channels->clip(p->x, rows, c, &clip, p->y);
 }
 
 static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
     size_t c = l->in.c, room = dml_kernel_round(c), rows = rows_of(l, p);
-    double *s1 = (double *)(void *)p->scratch, *s2 = s1 + room, n = (double)rows;
-    float *a = p->scratch + 4 * room, *b = a + room, *d = b + room, *tmp = d + room;
-    const float *mean = p->kept, *inverse = mean + room;
-    memset(p->scratch, 0, 4 * room * sizeof(float));
-    l->kernel->channels->sums_back(p->x, p->dy, rows, c, mean, tmp, s1, s2);
-    for (size_t i = 0; i < c; i++) { /* this thread's share; the trainer adds them up */
-        p->dparams[i] += (float)s2[i] * inverse[i];
-        p->dparams[c + i] += (float)s1[i];
-    }
-    struct dml_model_meeting *meeting = p->training->meeting;
-    if (meeting) {
-        double *row = dml_model_meeting_row(meeting);
-        row[0] = n;
-        memcpy(row + 1, s1, c * sizeof(double));
-        memcpy(row + 1 + c, s2, c * sizeof(double));
-        const double *all = dml_model_meet(meeting);
-        memset(p->scratch, 0, 4 * room * sizeof(float));
-        n = 0.0;
-        for (unsigned t = 0; t < meeting->n; t++, all += meeting->room) {
-            n += all[0];
-            for (size_t i = 0; i < c; i++) {
-                s1[i] += all[1 + i];
-                s2[i] += all[1 + c + i];
-            }
-        }
-    }
-    if (!p->dx || !rows)
-        return;
-    for (size_t i = 0; i < c; i++) {
-        double dev = (double)inverse[i], gain = (double)p->params[i] * dev;
-        double slope = -gain * dev * dev * s2[i] / n;
-        a[i] = (float)gain;
-        b[i] = (float)slope;
-        d[i] = (float)(-gain * s1[i] / n - slope * (double)mean[i]);
-    }
-    l->kernel->channels->mix(p->x, p->dy, rows, c, a, b, d, p->dx);
+    double *s1 = (double *)(void *)p->scratch, *s2 = s1 + room;
+    float *a = p->scratch + 4 * room, *b = a + room, *d = b + room;
+    struct dml_batch_norm_kept k = dml_batch_norm_places(l, p->kept);
+    const struct dml_kernel_clip clip = {
+        .a = k.a, .b = k.b, .mean = k.mean, .lo = -INFINITY, .hi = INFINITY};
+    memset(s1, 0, 2 * room * sizeof(double));
+    l->kernel->channels->sums_back(p->x, p->dy, rows, c, &clip, NULL, s1, s2);
+    dml_batch_norm_slopes(l, p, rows, &k, s1, s2, a, b, d);
+    if (p->dx && rows)
+        l->kernel->channels->mix(p->x, p->dy, rows, c, a, b, d, p->dx);
 }
 
 const struct dml_layer_type dml_batch_norm = {

@@ -61,7 +61,7 @@ static enum dml_layer_order order(const struct dml_layer *l)
 static uint64_t scratch(const struct dml_layer *l)
 {
     if (l->in_order == DML_ORDER_HWC)
-        return dml_conv_is_depthwise(l) ? dml_conv_depthwise_scratch(l) : dml_conv_last_scratch(l);
+        return dml_conv_last_scratch(l);
     return l->args.method == DML_CONV_DIRECT ? dml_conv_direct_scratch(l)
                                              : dml_conv_im2col_scratch(l);
 }
@@ -132,9 +132,7 @@ static int prepare(struct dml_layer *l, char *why, size_t why_len)
 
 static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    if (l->args.method == DML_CONV_LAST && dml_conv_is_depthwise(l))
-        dml_conv_depthwise_forward(l, p);
-    else if (l->args.method == DML_CONV_LAST)
+    if (l->args.method == DML_CONV_LAST)
         dml_conv_last_forward(l, p);
     else if (l->args.method == DML_CONV_DIRECT)
         dml_conv_direct_forward(l, p);
@@ -144,9 +142,7 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 
 static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    if (l->args.method == DML_CONV_LAST && dml_conv_is_depthwise(l))
-        dml_conv_depthwise_backward(l, p);
-    else if (l->args.method == DML_CONV_LAST)
+    if (l->args.method == DML_CONV_LAST)
         dml_conv_last_backward(l, p);
     else if (l->args.method == DML_CONV_DIRECT)
         dml_conv_direct_backward(l, p);

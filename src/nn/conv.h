@@ -5,6 +5,7 @@
 #pragma once
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct dml_layer;
@@ -32,10 +33,36 @@ uint64_t dml_conv_im2col_scratch(const struct dml_layer *l);
 void dml_conv_im2col_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 void dml_conv_im2col_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
 
+/* Channels last, whatever the filter; forward and backward of a whole pass. */
 uint64_t dml_conv_last_scratch(const struct dml_layer *l);
 void dml_conv_last_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 void dml_conv_last_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
 
+/*
+ * The same in pieces, for who has other things to do with a piece while it is in the cache: begin;
+ * then _some or _back over n samples at a time; after all _back, end. Of p they use params,
+ * dparams (NULL: forward) and scratch, which stays untouched in between. dx may be NULL.
+ */
+void dml_conv_last_begin(const struct dml_layer *l, const struct dml_layer_pass *p);
+void dml_conv_last_some(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                        const float *x, float *y);
+void dml_conv_last_back(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                        const float *x, const float *dy, float *dx);
+void dml_conv_last_end(const struct dml_layer *l, const struct dml_layer_pass *p);
+
+/* Of these, one filter for each channel. */
 uint64_t dml_conv_depthwise_scratch(const struct dml_layer *l);
-void dml_conv_depthwise_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
-void dml_conv_depthwise_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
+void dml_conv_depthwise_begin(const struct dml_layer *l, const struct dml_layer_pass *p);
+void dml_conv_depthwise_some(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                             const float *x, float *y);
+void dml_conv_depthwise_back(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                             const float *x, const float *dy, float *dx);
+void dml_conv_depthwise_end(const struct dml_layer *l, const struct dml_layer_pass *p);
+
+/*
+ * Makes one step of a convolution with channels last, batch-norm and, if n is 3, relu or relu6;
+ * false when l [n] is something else. dml_conv_norm_link() is for two such steps of which the
+ * second alone reads the first.
+ */
+bool dml_conv_norm_join(const struct dml_layer *l, size_t n, struct dml_layer *ret);
+void dml_conv_norm_link(struct dml_layer *first, struct dml_layer *second);

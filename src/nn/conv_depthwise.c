@@ -10,7 +10,7 @@
 #include <string.h>
 
 #include "nn/kernel.h"
-#include "nn/kernel_channels.h"
+#include "nn/kernel_depthwise.h"
 #include "nn/layer.h"
 
 uint64_t dml_conv_depthwise_scratch(const struct dml_layer *l)
@@ -18,9 +18,9 @@ uint64_t dml_conv_depthwise_scratch(const struct dml_layer *l)
     return 2 * (uint64_t)l->n_weights;
 }
 
-static struct dml_kernel_depthwise shape_of(const struct dml_layer *l)
+static struct dml_kernel_filter shape_of(const struct dml_layer *l)
 {
-    return (struct dml_kernel_depthwise){
+    return (struct dml_kernel_filter){
         .c = l->in.c,
         .k = (size_t)l->args.kernel,
         .stride = (size_t)l->args.stride,
@@ -32,65 +32,38 @@ static struct dml_kernel_depthwise shape_of(const struct dml_layer *l)
     };
 }
 
-/* wt [T][C] from w [C][T]; `flip` runs through the taps backwards. */
-static void turn(const struct dml_layer *l, const float *w, bool flip, float *wt)
+void dml_conv_depthwise_begin(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
     size_t c = l->in.c, taps = l->fan_in;
     for (size_t t = 0; t < taps; t++)
         for (size_t i = 0; i < c; i++)
-            wt[t * c + i] = w[i * taps + (flip ? taps - 1 - t : t)];
+            p->scratch[t * c + i] = p->params[i * taps + t];
+    if (p->dparams)
+        memset(p->scratch + l->n_weights, 0, l->n_weights * sizeof(float));
 }
 
-void dml_conv_depthwise_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
+void dml_conv_depthwise_some(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                             const float *x, float *y)
 {
-    struct dml_kernel_depthwise d = shape_of(l);
+    struct dml_kernel_filter f = shape_of(l);
     const float *bias = l->n_biases ? p->params + l->n_weights : NULL;
-    turn(l, p->params, false, p->scratch);
-    for (size_t b = 0; b < p->batch; b++)
-        l->kernel->channels->depthwise(&d, p->x + b * dml_layer_size(l->in), p->scratch, bias,
-                                       p->y + b * dml_layer_size(l->out));
+    l->kernel->depthwise->forward(&f, n, x, p->scratch, bias, y);
 }
 
-/* With stride 1, dx is the convolution of dy with the filter turned round: stores without loads. */
-static void backward_dx(const struct dml_layer *l, const struct dml_layer_pass *p,
-                        const struct dml_kernel_depthwise *d, float *wt)
+void dml_conv_depthwise_back(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                             const float *x, const float *dy, float *dx)
 {
-    size_t n_in = dml_layer_size(l->in), n_out = dml_layer_size(l->out);
-    bool turned = d->stride == 1;
-    struct dml_kernel_depthwise back = {.c = d->c,
-                                        .k = d->k,
-                                        .stride = 1,
-                                        .pad = d->k - 1 - d->pad,
-                                        .h = d->ho,
-                                        .w = d->wo,
-                                        .ho = d->h,
-                                        .wo = d->w};
-    turn(l, p->params, turned, wt);
-    if (!turned)
-        memset(p->dx, 0, p->batch * n_in * sizeof(float));
-    for (size_t b = 0; b < p->batch; b++) {
-        if (turned)
-            l->kernel->channels->depthwise(&back, p->dy + b * n_out, wt, NULL, p->dx + b * n_in);
-        else
-            l->kernel->channels->depthwise_dx(d, p->dy + b * n_out, wt, p->dx + b * n_in);
-    }
+    struct dml_kernel_filter f = shape_of(l);
+    l->kernel->depthwise->dw(&f, n, x, dy, p->scratch + l->n_weights);
+    if (dx)
+        l->kernel->depthwise->dx(&f, n, dy, p->scratch, dx);
 }
 
-void dml_conv_depthwise_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
+void dml_conv_depthwise_end(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    struct dml_kernel_depthwise d = shape_of(l);
-    size_t c = l->in.c, taps = l->fan_in, n_out = dml_layer_size(l->out);
-    float *wt = p->scratch, *dwt = wt + l->n_weights;
-    memset(dwt, 0, l->n_weights * sizeof(float));
-    for (size_t b = 0; b < p->batch; b++)
-        l->kernel->channels->depthwise_dw(&d, p->x + b * dml_layer_size(l->in), p->dy + b * n_out,
-                                          dwt);
+    size_t c = l->in.c, taps = l->fan_in;
+    const float *dwt = p->scratch + l->n_weights;
     for (size_t i = 0; i < c; i++)
         for (size_t t = 0; t < taps; t++)
             p->dparams[i * taps + t] += dwt[t * c + i];
-    if (l->n_biases)
-        l->kernel->channels->add_rows(p->dy, p->batch * l->out.h * l->out.w, c,
-                                      p->dparams + l->n_weights);
-    if (p->dx)
-        backward_dx(l, p, &d, wt);
 }

@@ -35,6 +35,8 @@ uint64_t dml_conv_last_scratch(const struct dml_layer *l)
 {
     if (is_plain(l))
         return 0;
+    if (dml_conv_is_depthwise(l))
+        return dml_conv_depthwise_scratch(l);
     return 2 * dml_kernel_round(l->n_weights) + (uint64_t)tile_places(l) * l->fan_in;
 }
 
@@ -81,66 +83,107 @@ static void patches(const struct dml_layer *l, const float *x, float *dx, size_t
     }
 }
 
-static void spread_bias(const struct dml_layer *l, const struct dml_layer_pass *p, size_t rows)
+static void spread_bias(const struct dml_layer *l, const struct dml_layer_pass *p, size_t rows,
+                        float *y)
 {
     const float *bias = p->params + l->n_weights;
     for (size_t r = 0; l->n_biases && r < rows; r++)
-        memcpy(p->y + r * l->out.c, bias, l->out.c * sizeof(float));
+        memcpy(y + r * l->out.c, bias, l->out.c * sizeof(float));
+}
+
+void dml_conv_last_begin(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    if (is_plain(l))
+        return;
+    if (dml_conv_is_depthwise(l)) {
+        dml_conv_depthwise_begin(l, p);
+        return;
+    }
+    pack(l, p->params, p->scratch);
+    if (p->dparams)
+        memset(p->scratch + dml_kernel_round(l->n_weights), 0, l->n_weights * sizeof(float));
+}
+
+void dml_conv_last_some(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                        const float *x, float *y)
+{
+    size_t o = l->out.c, d = l->fan_in, places = (size_t)l->out.h * l->out.w;
+    float beta = l->n_biases ? 1.0f : 0.0f;
+    if (dml_conv_is_depthwise(l)) {
+        dml_conv_depthwise_some(l, p, n, x, y);
+        return;
+    }
+    spread_bias(l, p, n * places, y);
+    if (is_plain(l)) {
+        dml_gemm(false, true, n * places, o, d, x, d, p->params, d, beta, y, o);
+        return;
+    }
+    size_t groups = (size_t)l->args.groups, og = o / groups, tile = tile_places(l);
+    const float *w = p->scratch;
+    float *col = p->scratch + 2 * dml_kernel_round(l->n_weights);
+    for (size_t b = 0; b < n; b++)
+        for (size_t g = 0; g < groups; g++)
+            for (size_t at = 0; at < places; at += tile) {
+                size_t end = at + tile < places ? at + tile : places;
+                patches(l, x + b * dml_layer_size(l->in), NULL, g, at, end, col);
+                dml_gemm(false, true, end - at, og, d, col, d, w + g * og * d, d, beta,
+                         y + (b * places + at) * o + g * og, o);
+            }
+}
+
+void dml_conv_last_back(const struct dml_layer *l, const struct dml_layer_pass *p, size_t n,
+                        const float *x, const float *dy, float *dx)
+{
+    size_t o = l->out.c, d = l->fan_in, places = (size_t)l->out.h * l->out.w;
+    size_t rows = n * places, n_in = dml_layer_size(l->in);
+    if (l->n_biases)
+        l->kernel->channels->add_rows(dy, rows, o, p->dparams + l->n_weights);
+    if (dml_conv_is_depthwise(l)) {
+        dml_conv_depthwise_back(l, p, n, x, dy, dx);
+        return;
+    }
+    if (is_plain(l)) {
+        dml_gemm(true, false, o, d, rows, dy, o, x, d, 1.0f, p->dparams, d);
+        if (dx)
+            dml_gemm(false, false, rows, d, o, dy, o, p->params, d, 0.0f, dx, d);
+        return;
+    }
+    size_t groups = (size_t)l->args.groups, og = o / groups, tile = tile_places(l);
+    float *w = p->scratch, *dw = w + dml_kernel_round(l->n_weights);
+    float *col = dw + dml_kernel_round(l->n_weights);
+    if (dx)
+        memset(dx, 0, n * n_in * sizeof(float));
+    for (size_t b = 0; b < n; b++)
+        for (size_t g = 0; g < groups; g++)
+            for (size_t at = 0; at < places; at += tile) {
+                size_t end = at + tile < places ? at + tile : places;
+                const float *from = dy + (b * places + at) * o + g * og;
+                patches(l, x + b * n_in, NULL, g, at, end, col);
+                dml_gemm(true, false, og, d, end - at, from, o, col, d, 1.0f, dw + g * og * d, d);
+                if (!dx)
+                    continue;
+                dml_gemm(false, false, end - at, d, og, from, o, w + g * og * d, d, 0.0f, col, d);
+                patches(l, NULL, dx + b * n_in, g, at, end, col);
+            }
+}
+
+void dml_conv_last_end(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    if (dml_conv_is_depthwise(l))
+        dml_conv_depthwise_end(l, p);
+    else if (!is_plain(l))
+        unpack_add(l, p->scratch + dml_kernel_round(l->n_weights), p->dparams);
 }
 
 void dml_conv_last_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    size_t o = l->out.c, d = l->fan_in, places = (size_t)l->out.h * l->out.w;
-    float beta = l->n_biases ? 1.0f : 0.0f;
-    spread_bias(l, p, p->batch * places);
-    if (is_plain(l)) {
-        dml_gemm(false, true, p->batch * places, o, d, p->x, d, p->params, d, beta, p->y, o);
-        return;
-    }
-    size_t groups = (size_t)l->args.groups, og = o / groups, n = tile_places(l);
-    float *w = p->scratch, *col = w + 2 * dml_kernel_round(l->n_weights);
-    pack(l, p->params, w);
-    for (size_t b = 0; b < p->batch; b++)
-        for (size_t g = 0; g < groups; g++)
-            for (size_t at = 0; at < places; at += n) {
-                size_t end = at + n < places ? at + n : places;
-                patches(l, p->x + b * dml_layer_size(l->in), NULL, g, at, end, col);
-                dml_gemm(false, true, end - at, og, d, col, d, w + g * og * d, d, beta,
-                         p->y + (b * places + at) * o + g * og, o);
-            }
+    dml_conv_last_begin(l, p);
+    dml_conv_last_some(l, p, p->batch, p->x, p->y);
 }
 
 void dml_conv_last_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    size_t o = l->out.c, d = l->fan_in, places = (size_t)l->out.h * l->out.w;
-    size_t rows = p->batch * places;
-    if (l->n_biases)
-        l->kernel->channels->add_rows(p->dy, rows, o, p->dparams + l->n_weights);
-    if (is_plain(l)) {
-        dml_gemm(true, false, o, d, rows, p->dy, o, p->x, d, 1.0f, p->dparams, d);
-        if (p->dx)
-            dml_gemm(false, false, rows, d, o, p->dy, o, p->params, d, 0.0f, p->dx, d);
-        return;
-    }
-    size_t groups = (size_t)l->args.groups, og = o / groups, n = tile_places(l);
-    size_t n_in = dml_layer_size(l->in);
-    float *w = p->scratch, *dw = w + dml_kernel_round(l->n_weights);
-    float *col = dw + dml_kernel_round(l->n_weights);
-    pack(l, p->params, w);
-    memset(dw, 0, l->n_weights * sizeof(float));
-    if (p->dx)
-        memset(p->dx, 0, p->batch * n_in * sizeof(float));
-    for (size_t b = 0; b < p->batch; b++)
-        for (size_t g = 0; g < groups; g++)
-            for (size_t at = 0; at < places; at += n) {
-                size_t end = at + n < places ? at + n : places;
-                const float *dy = p->dy + (b * places + at) * o + g * og;
-                patches(l, p->x + b * n_in, NULL, g, at, end, col);
-                dml_gemm(true, false, og, d, end - at, dy, o, col, d, 1.0f, dw + g * og * d, d);
-                if (!p->dx)
-                    continue;
-                dml_gemm(false, false, end - at, d, og, dy, o, w + g * og * d, d, 0.0f, col, d);
-                patches(l, NULL, p->dx + b * n_in, g, at, end, col);
-            }
-    unpack_add(l, dw, p->dparams);
+    dml_conv_last_begin(l, p);
+    dml_conv_last_back(l, p, p->batch, p->x, p->dy, p->dx);
+    dml_conv_last_end(l, p);
 }

@@ -44,11 +44,13 @@ struct dml_kernel_adam {
 
 struct dml_kernel_channels;
 struct dml_kernel_gemm;
+struct dml_kernel_depthwise;
 
 struct dml_kernel {
     const char *name;
-    const struct dml_kernel_channels *channels; /* nn/kernel_channels.h */
-    const struct dml_kernel_gemm *gemm;         /* nn/kernel_gemm.h */
+    const struct dml_kernel_channels *channels;   /* nn/kernel_channels.h */
+    const struct dml_kernel_gemm *gemm;           /* nn/kernel_gemm.h */
+    const struct dml_kernel_depthwise *depthwise; /* nn/kernel_depthwise.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].

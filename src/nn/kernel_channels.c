@@ -1,12 +1,9 @@
 /*
- * Loops over samples with channels last, once per level of vector instructions like kernel_loops.c.
+ * Loops over rows with channels last, once per level of vector instructions like kernel_loops.c.
  *
- * Depthwise: one vector of channels walks over the whole picture with its K·K weights in registers,
- * one load per multiply-add; the samples are small enough to stay in the L2 cache meanwhile. Where
- * the channels do not fill the last vector, that vector starts earlier and overlaps the one before:
- * results are written twice, and sums get a mask so that nothing is counted twice.
- *
- * Sums over many rows are taken in float over RUN rows at a time and in double beyond that.
+ * Sums over many rows are taken in float over RUN rows at a time and in double beyond that. They
+ * go down the rows with some vectors of channels in registers, which is fastest where the rows are
+ * still in the cache: callers hand over what they have just made.
  */
 #include "nn/kernel_channels.h"
 
@@ -17,304 +14,168 @@
 #pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
 #endif
 
-#if defined(__AVX512F__)
-#define LANES 16
-#elif defined(__AVX__)
-#define LANES 8
-#else
-#define LANES 4
-#endif
+#include "nn/kernel_vec.h"
+
 #define RUN 64
 
 #ifndef DML_KERNEL_CHANNELS
 #define DML_KERNEL_CHANNELS dml_kernel_channels_base
 #endif
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int32_t bits __attribute__((vector_size(4 * LANES)));
-typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 9")
-#endif
-
-INLINE vec load(const float *p)
-{
-    return *(const vec_anywhere *)(const void *)p;
-}
-
-INLINE void store(float *p, vec v)
-{
-    *(vec_anywhere *)(void *)p = v;
-}
-
-/* f - 0 is f. 0 + f would be an addition each time, since -0 + 0 is 0. */
-INLINE vec splat(float f)
-{
-    return f - (vec){0};
-}
-
-/* ---- depthwise ---------------------------------------------------------------------------- */
-
-/* Taps [lo, hi) of output place o that lie inside an edge of n_in. */
-struct range {
-    size_t lo, hi;
-};
-
-INLINE struct range taps(const struct dml_kernel_depthwise *d, size_t o, size_t n_in)
-{
-    size_t at = o * d->stride;
-    struct range r = {at < d->pad ? d->pad - at : 0, n_in + d->pad - at};
-    r.hi = r.hi < d->k ? r.hi : d->k;
-    return r;
-}
-
-/* Whether all of a 3×3 window lies inside: then its taps are constants. */
-INLINE int is_whole(struct range a, struct range b)
-{
-    return a.lo == 0 && b.lo == 0 && a.hi == 3 && b.hi == 3;
-}
-
-/* Lanes [skip, LANES) are all ones. */
-INLINE bits mask_of(size_t skip)
-{
-    bits m;
-    for (size_t i = 0; i < LANES; i++)
-        m[i] = i < skip ? 0 : -1;
-    return m;
-}
-
-INLINE void forward_block(const struct dml_kernel_depthwise *d, const float *x, const float *wt,
-                          const float *bias, float *y, const int three)
-{
-    size_t c = d->c, row = d->w * c;
-    vec first = bias ? load(bias) : splat(0.0f), w[9];
-    UNROLL
-    for (unsigned t = 0; three && t < 9; t++)
-        w[t] = load(wt + t * c);
-    for (size_t oh = 0; oh < d->ho; oh++) {
-        struct range rh = taps(d, oh, d->h);
-        for (size_t ow = 0; ow < d->wo; ow++) {
-            struct range rw = taps(d, ow, d->w);
-            const float *at =
-                x + (oh * d->stride + rh.lo - d->pad) * row + (ow * d->stride + rw.lo - d->pad) * c;
-            vec sum = first;
-            if (three && is_whole(rh, rw)) {
-                UNROLL
-                for (unsigned t = 0; t < 9; t++)
-                    sum += w[t] * load(at + t / 3 * row + t % 3 * c);
-            } else {
-                for (size_t kh = rh.lo; kh < rh.hi; kh++, at += row)
-                    for (size_t kw = rw.lo; kw < rw.hi; kw++)
-                        sum += load(wt + (kh * d->k + kw) * c) * load(at + (kw - rw.lo) * c);
-            }
-            store(y + (oh * d->wo + ow) * c, sum);
-        }
-    }
-}
-
-INLINE void dx_block(const struct dml_kernel_depthwise *d, const float *dy, const float *wt,
-                     float *dx, bits mask)
-{
-    size_t c = d->c, row = d->w * c;
-    for (size_t oh = 0; oh < d->ho; oh++) {
-        struct range rh = taps(d, oh, d->h);
-        for (size_t ow = 0; ow < d->wo; ow++) {
-            struct range rw = taps(d, ow, d->w);
-            float *at = dx + (oh * d->stride + rh.lo - d->pad) * row +
-                        (ow * d->stride + rw.lo - d->pad) * c;
-            vec g = (vec)((bits)load(dy + (oh * d->wo + ow) * c) & mask);
-            for (size_t kh = rh.lo; kh < rh.hi; kh++, at += row)
-                for (size_t kw = rw.lo; kw < rw.hi; kw++) {
-                    float *to = at + (kw - rw.lo) * c;
-                    store(to, load(to) + g * load(wt + (kh * d->k + kw) * c));
-                }
-        }
-    }
-}
-
-INLINE void dw_block(const struct dml_kernel_depthwise *d, const float *x, const float *dy,
-                     float *dwt, bits mask, const int three)
-{
-    size_t c = d->c, row = d->w * c;
-    vec sum[9];
-    UNROLL
-    for (unsigned t = 0; t < 9; t++)
-        sum[t] = splat(0.0f);
-    for (size_t oh = 0; oh < d->ho; oh++) {
-        struct range rh = taps(d, oh, d->h);
-        for (size_t ow = 0; ow < d->wo; ow++) {
-            struct range rw = taps(d, ow, d->w);
-            const float *at =
-                x + (oh * d->stride + rh.lo - d->pad) * row + (ow * d->stride + rw.lo - d->pad) * c;
-            vec g = (vec)((bits)load(dy + (oh * d->wo + ow) * c) & mask);
-            if (three && is_whole(rh, rw)) {
-                UNROLL
-                for (unsigned t = 0; t < 9; t++)
-                    sum[t] += g * load(at + t / 3 * row + t % 3 * c);
-                continue;
-            }
-            for (size_t kh = rh.lo; kh < rh.hi; kh++, at += row)
-                for (size_t kw = rw.lo; kw < rw.hi; kw++) {
-                    float *to = dwt + (kh * d->k + kw) * c;
-                    store(to, load(to) + g * load(at + (kw - rw.lo) * c));
-                }
-        }
-    }
-    if (!three)
-        return;
-    UNROLL
-    for (unsigned t = 0; t < 9; t++)
-        store(dwt + t * c, load(dwt + t * c) + sum[t]);
-}
-
-/* The same for channels [from, C), one number at a time: fewer of them than a vector has. */
-static void forward_few(const struct dml_kernel_depthwise *d, const float *x, const float *wt,
-                        const float *bias, float *y)
-{
-    for (size_t oh = 0; oh < d->ho; oh++)
-        for (size_t ow = 0; ow < d->wo; ow++) {
-            struct range rh = taps(d, oh, d->h), rw = taps(d, ow, d->w);
-            for (size_t c = 0; c < d->c; c++) {
-                float sum = bias ? bias[c] : 0.0f;
-                for (size_t kh = rh.lo; kh < rh.hi; kh++)
-                    for (size_t kw = rw.lo; kw < rw.hi; kw++)
-                        sum += wt[(kh * d->k + kw) * d->c + c] *
-                               x[((oh * d->stride + kh - d->pad) * d->w + ow * d->stride + kw -
-                                  d->pad) *
-                                     d->c +
-                                 c];
-                y[(oh * d->wo + ow) * d->c + c] = sum;
-            }
-        }
-}
-
-/* x: what is read (dw) or added to (dx); the one that is NULL is not wanted. */
-static void backward_few(const struct dml_kernel_depthwise *d, const float *dy, const float *wt,
-                         float *dx, const float *x, float *dwt)
-{
-    for (size_t oh = 0; oh < d->ho; oh++)
-        for (size_t ow = 0; ow < d->wo; ow++) {
-            struct range rh = taps(d, oh, d->h), rw = taps(d, ow, d->w);
-            for (size_t kh = rh.lo; kh < rh.hi; kh++)
-                for (size_t kw = rw.lo; kw < rw.hi; kw++)
-                    for (size_t c = 0; c < d->c; c++) {
-                        size_t tap = (kh * d->k + kw) * d->c + c;
-                        size_t at =
-                            ((oh * d->stride + kh - d->pad) * d->w + ow * d->stride + kw - d->pad) *
-                                d->c +
-                            c;
-                        float g = dy[(oh * d->wo + ow) * d->c + c];
-                        if (dx)
-                            dx[at] += g * wt[tap];
-                        else
-                            dwt[tap] += g * x[at];
-                    }
-        }
-}
-
-static void depthwise(const struct dml_kernel_depthwise *d, const float *x, const float *wt,
-                      const float *bias, float *y)
-{
-    if (d->c < LANES) {
-        forward_few(d, x, wt, bias, y);
-        return;
-    }
-    for (size_t c = 0; c < d->c; c += LANES) {
-        size_t at = c + LANES <= d->c ? c : d->c - LANES;
-        if (d->k == 3)
-            forward_block(d, x + at, wt + at, bias ? bias + at : NULL, y + at, 1);
-        else
-            forward_block(d, x + at, wt + at, bias ? bias + at : NULL, y + at, 0);
-    }
-}
-
-static void depthwise_dx(const struct dml_kernel_depthwise *d, const float *dy, const float *wt,
-                         float *io_dx)
-{
-    if (d->c < LANES) {
-        backward_few(d, dy, wt, io_dx, NULL, NULL);
-        return;
-    }
-    for (size_t c = 0; c < d->c; c += LANES) {
-        size_t at = c + LANES <= d->c ? c : d->c - LANES;
-        dx_block(d, dy + at, wt + at, io_dx + at, mask_of(c - at));
-    }
-}
-
-static void depthwise_dw(const struct dml_kernel_depthwise *d, const float *x, const float *dy,
-                         float *io_dwt)
-{
-    if (d->c < LANES) {
-        backward_few(d, dy, NULL, NULL, x, io_dwt);
-        return;
-    }
-    for (size_t c = 0; c < d->c; c += LANES) {
-        size_t at = c + LANES <= d->c ? c : d->c - LANES;
-        bits mask = mask_of(c - at);
-        if (d->k == 3)
-            dw_block(d, x + at, dy + at, io_dwt + at, mask, 1);
-        else
-            dw_block(d, x + at, dy + at, io_dwt + at, mask, 0);
-    }
-}
-
 /* ---- rows --------------------------------------------------------------------------------- */
 
-static void sums(const float *x, size_t rows, size_t c, const float *shift, float *tmp,
-                 double *io_s1, double *io_s2)
+/* Whole vectors of `wide` from channel 0 on: they stay in registers while the rows go by. */
+INLINE void sums_of(const float *x, size_t rows, size_t c, const float *shift, double *io_s1,
+                    double *io_s2, const unsigned wide)
 {
-    float *restrict t1 = tmp, *restrict t2 = tmp + c;
+    vec s[4];
+    UNROLL
+    for (unsigned v = 0; v < wide; v++)
+        s[v] = load(shift + v * LANES);
     for (size_t from = 0; from < rows; from += RUN) {
         size_t to = from + RUN < rows ? from + RUN : rows;
-        memset(tmp, 0, 2 * c * sizeof(float));
+        vec t1[4], t2[4];
+        UNROLL
+        for (unsigned v = 0; v < wide; v++)
+            t1[v] = t2[v] = splat(0.0f);
         for (size_t r = from; r < to; r++) {
-            const float *restrict row = x + r * c;
-            for (size_t i = 0; i < c; i++) {
-                float v = row[i] - shift[i];
-                t1[i] += v;
-                t2[i] += v * v;
+            UNROLL
+            for (unsigned v = 0; v < wide; v++) {
+                vec off = load(x + r * c + v * LANES) - s[v];
+                t1[v] += off;
+                t2[v] += off * off;
             }
         }
-        for (size_t i = 0; i < c; i++) {
-            io_s1[i] += (double)t1[i];
-            io_s2[i] += (double)t2[i];
+        UNROLL
+        for (unsigned v = 0; v < wide; v++) {
+            add_wide(io_s1 + v * LANES, t1[v]);
+            add_wide(io_s2 + v * LANES, t2[v]);
         }
     }
 }
 
-static void sums_back(const float *x, const float *dy, size_t rows, size_t c, const float *mean,
-                      float *tmp, double *io_s1, double *io_s2)
+static void sums(const float *x, size_t rows, size_t c, const float *shift, double *io_s1,
+                 double *io_s2)
 {
-    float *restrict t1 = tmp, *restrict t2 = tmp + c;
+    size_t i = 0;
+    for (; i + 4 * LANES <= c; i += 4 * LANES)
+        sums_of(x + i, rows, c, shift + i, io_s1 + i, io_s2 + i, 4);
+    for (; i + LANES <= c; i += LANES)
+        sums_of(x + i, rows, c, shift + i, io_s1 + i, io_s2 + i, 1);
+    for (size_t r = 0; i < c && r < rows; r++)
+        for (size_t k = i; k < c; k++) {
+            double off = (double)x[r * c + k] - (double)shift[k];
+            io_s1[k] += off;
+            io_s2[k] += off * off;
+        }
+}
+
+/* Ones where lo < v < hi; not a number is outside. */
+INLINE bits inside(vec v, float lo, float hi)
+{
+    return (v > splat(lo)) & (v < splat(hi));
+}
+
+INLINE void sums_back_of(const float *x, const float *dy, size_t rows, size_t c,
+                         const struct dml_kernel_clip *clip, size_t at, float *g, double *io_s1,
+                         double *io_s2, const unsigned wide)
+{
+    vec a[2], b[2], mean[2];
+    UNROLL
+    for (unsigned v = 0; v < wide; v++) {
+        a[v] = load(clip->a + at + v * LANES);
+        b[v] = load(clip->b + at + v * LANES);
+        mean[v] = load(clip->mean + at + v * LANES);
+    }
     for (size_t from = 0; from < rows; from += RUN) {
         size_t to = from + RUN < rows ? from + RUN : rows;
-        memset(tmp, 0, 2 * c * sizeof(float));
+        vec t1[2], t2[2];
+        UNROLL
+        for (unsigned v = 0; v < wide; v++)
+            t1[v] = t2[v] = splat(0.0f);
         for (size_t r = from; r < to; r++) {
-            const float *restrict row = x + r * c, *restrict g = dy + r * c;
-            for (size_t i = 0; i < c; i++) {
-                t1[i] += g[i];
-                t2[i] += g[i] * (row[i] - mean[i]);
+            UNROLL
+            for (unsigned v = 0; v < wide; v++) {
+                size_t i = r * c + at + v * LANES;
+                vec z = load(x + i);
+                bits in = inside(a[v] * z + b[v], clip->lo, clip->hi);
+                vec d = (vec)((bits)load(dy + i) & in);
+                if (g)
+                    store(g + i, d);
+                t1[v] += d;
+                t2[v] += d * (z - mean[v]);
             }
         }
-        for (size_t i = 0; i < c; i++) {
-            io_s1[i] += (double)t1[i];
-            io_s2[i] += (double)t2[i];
+        UNROLL
+        for (unsigned v = 0; v < wide; v++) {
+            add_wide(io_s1 + at + v * LANES, t1[v]);
+            add_wide(io_s2 + at + v * LANES, t2[v]);
         }
     }
 }
 
-static void scale(const float *x, size_t rows, size_t c, const float *restrict a,
-                  const float *restrict b, float *y)
+static void sums_back(const float *x, const float *dy, size_t rows, size_t c,
+                      const struct dml_kernel_clip *clip, float *g, double *io_s1, double *io_s2)
 {
-    for (size_t r = 0; r < rows; r++) {
-        const float *restrict from = x + r * c;
-        float *restrict to = y + r * c;
-        for (size_t i = 0; i < c; i++)
-            to[i] = a[i] * from[i] + b[i];
+    size_t i = 0;
+    for (; i + 2 * LANES <= c; i += 2 * LANES)
+        sums_back_of(x, dy, rows, c, clip, i, g, io_s1, io_s2, 2);
+    for (; i + LANES <= c; i += LANES)
+        sums_back_of(x, dy, rows, c, clip, i, g, io_s1, io_s2, 1);
+    for (size_t r = 0; i < c && r < rows; r++)
+        for (size_t k = i; k < c; k++) {
+            float z = x[r * c + k], v = clip->a[k] * z + clip->b[k];
+            float d = v > clip->lo && v < clip->hi ? dy[r * c + k] : 0.0f;
+            if (g)
+                g[r * c + k] = d;
+            io_s1[k] += (double)d;
+            io_s2[k] += (double)d * ((double)z - (double)clip->mean[k]);
+        }
+}
+
+/* As a loop over lanes the compiler makes it two instructions. Not a number goes through. */
+INLINE vec cut(vec v, float lo, float hi)
+{
+    vec y;
+    for (unsigned i = 0; i < LANES; i++) {
+        float f = v[i];
+        f = f < lo ? lo : f;
+        y[i] = f > hi ? hi : f;
+    }
+    return y;
+}
+
+static void clip(const float *x, size_t rows, size_t c, const struct dml_kernel_clip *clip,
+                 float *y)
+{
+    const float *a = clip->a, *b = clip->b;
+    float lo = clip->lo, hi = clip->hi;
+    for (size_t r = 0; r < rows; r++, x += c, y += c) {
+        size_t i = 0;
+        for (; i + LANES <= c; i += LANES)
+            store(y + i, cut(load(a + i) * load(x + i) + load(b + i), lo, hi));
+        for (; i < c; i++) {
+            float f = a[i] * x[i] + b[i];
+            f = f < lo ? lo : f;
+            y[i] = f > hi ? hi : f;
+        }
+    }
+}
+
+static void cut_back(const float *x, const float *dy, size_t rows, size_t c,
+                     const struct dml_kernel_clip *clip, float *g)
+{
+    const float *a = clip->a, *b = clip->b;
+    for (size_t r = 0; r < rows; r++, x += c, dy += c, g += c) {
+        size_t i = 0;
+        for (; i + LANES <= c; i += LANES) {
+            bits in = inside(load(a + i) * load(x + i) + load(b + i), clip->lo, clip->hi);
+            store(g + i, (vec)((bits)load(dy + i) & in));
+        }
+        for (; i < c; i++) {
+            float v = a[i] * x[i] + b[i];
+            g[i] = v > clip->lo && v < clip->hi ? dy[i] : 0.0f;
+        }
     }
 }
 
@@ -378,12 +239,10 @@ static void relu6_back(const float *y, const float *dy, float *dx, size_t n)
 
 extern const struct dml_kernel_channels DML_KERNEL_CHANNELS;
 const struct dml_kernel_channels DML_KERNEL_CHANNELS = {
-    .depthwise = depthwise,
-    .depthwise_dx = depthwise_dx,
-    .depthwise_dw = depthwise_dw,
     .sums = sums,
     .sums_back = sums_back,
-    .scale = scale,
+    .clip = clip,
+    .cut_back = cut_back,
     .mix = mix,
     .add_rows = add_rows,
     .add = add,

@@ -8,33 +8,27 @@
 
 #include <stddef.h>
 
-struct dml_kernel_depthwise {
-    size_t c, k, stride, pad;
-    size_t h, w, ho, wo; /* of the input and of the output */
+/* v = a[c] x + b[c], then cut off at lo and hi: batch-norm and what follows it. */
+struct dml_kernel_clip {
+    const float *a, *b; /* [C] */
+    const float *mean;  /* [C] of x; only sums_back reads it */
+    float lo, hi;
 };
 
 struct dml_kernel_channels {
-    /*
-     * One sample of a depthwise convolution: x [h][w][C], y [ho][wo][C], wt [K][K][C] (taps first),
-     * bias [C] or NULL.
-     */
-    void (*depthwise)(const struct dml_kernel_depthwise *d, const float *x, const float *wt,
-                      const float *bias, float *y);
-    /* io_dx += what dy [ho][wo][C] gives back; any stride. */
-    void (*depthwise_dx)(const struct dml_kernel_depthwise *d, const float *dy, const float *wt,
-                         float *io_dx);
-    /* io_dwt [K][K][C] += gradient of the taps. */
-    void (*depthwise_dw)(const struct dml_kernel_depthwise *d, const float *x, const float *dy,
-                         float *io_dwt);
-
-    /* io_s1[c] += sum of (x - shift[c]), io_s2[c] += sum of its square; tmp [2 C]. */
-    void (*sums)(const float *x, size_t rows, size_t c, const float *shift, float *tmp,
-                 double *io_s1, double *io_s2);
-    /* io_s1[c] += sum of dy, io_s2[c] += sum of dy (x - mean[c]); tmp [2 C]. */
-    void (*sums_back)(const float *x, const float *dy, size_t rows, size_t c, const float *mean,
-                      float *tmp, double *io_s1, double *io_s2);
-    /* y = a[c] x + b[c] */
-    void (*scale)(const float *x, size_t rows, size_t c, const float *a, const float *b, float *y);
+    /* io_s1[c] += sum of (x - shift[c]), io_s2[c] += sum of its square. */
+    void (*sums)(const float *x, size_t rows, size_t c, const float *shift, double *io_s1,
+                 double *io_s2);
+    /* y = v, cut off; y may be x. Not a number stays what it is. */
+    void (*clip)(const float *x, size_t rows, size_t c, const struct dml_kernel_clip *clip,
+                 float *y);
+    /* g = dy where lo < v < hi, and 0 elsewhere; io_s1[c] += sum of g, io_s2[c] += sum of
+     * g (x - mean[c]). g may be dy, or NULL. */
+    void (*sums_back)(const float *x, const float *dy, size_t rows, size_t c,
+                      const struct dml_kernel_clip *clip, float *g, double *io_s1, double *io_s2);
+    /* g alone. */
+    void (*cut_back)(const float *x, const float *dy, size_t rows, size_t c,
+                     const struct dml_kernel_clip *clip, float *g);
     /* dx = a[c] dy + b[c] x + d[c]; dx may be dy */
     void (*mix)(const float *x, const float *dy, size_t rows, size_t c, const float *a,
                 const float *b, const float *d, float *dx);

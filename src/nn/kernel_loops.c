@@ -39,9 +39,10 @@
 #define SEGMENTS 6
 
 #ifndef DML_KERNEL_TABLE
-#define DML_KERNEL_TABLE    dml_kernel_base
-#define DML_KERNEL_CHANNELS dml_kernel_channels_base
-#define DML_KERNEL_GEMM     dml_kernel_gemm_base
+#define DML_KERNEL_TABLE     dml_kernel_base
+#define DML_KERNEL_CHANNELS  dml_kernel_channels_base
+#define DML_KERNEL_GEMM      dml_kernel_gemm_base
+#define DML_KERNEL_DEPTHWISE dml_kernel_depthwise_base
 #endif
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
@@ -464,6 +465,7 @@ static void adam(float *restrict io_w, const float *restrict g, float *restrict 
 
 extern const struct dml_kernel_channels DML_KERNEL_CHANNELS;
 extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
+extern const struct dml_kernel_depthwise DML_KERNEL_DEPTHWISE;
 extern const struct dml_kernel DML_KERNEL_TABLE;
 const struct dml_kernel DML_KERNEL_TABLE = {
 #if defined(__AVX512F__)
@@ -477,6 +479,7 @@ const struct dml_kernel DML_KERNEL_TABLE = {
 #endif
     .channels = &DML_KERNEL_CHANNELS,
     .gemm = &DML_KERNEL_GEMM,
+    .depthwise = &DML_KERNEL_DEPTHWISE,
     .shifted_gemm = shifted_gemm,
     .patch_dw = patch_dw,
     .patch_dx = patch_dx,

@@ -77,10 +77,14 @@ struct dml_layer {
     size_t n_saved;     /* floats per sample from forward to backward, besides x and y */
     size_t n_kept;      /* the same, whatever B */
     uint64_t n_scratch; /* floats of working space, whatever B */
+    size_t n_meeting;   /* doubles of a row of the meeting's board */
     uint64_t macs;      /* multiply-adds of forward per sample */
 
     /* Set by the model. */
     unsigned i_layer; /* place in the whole model's list of layers; of a step, that of its first */
+    const struct dml_layer *parts; /* of a step: the layers that it does at once; see conv_norm.c */
+    float cut[2], cut_before[2];   /* its output's limits, and its input's */
+    bool is_raw, reads_raw;        /* in training y is not finished: the reader does that */
     size_t params_at, state_at; /* places in the flat block's two parts */
     bool in_place;              /* y is the output of `from` */
     bool learns;                /* it or a layer before it has parameters */
@@ -111,6 +115,7 @@ struct dml_layer_pass {
     float *y;            /* [B][out]; backward only reads it */
     float *saved;        /* [B][n_saved]; NULL in inference */
     float *kept;         /* [n_kept]; NULL in inference */
+    float *from_kept;    /* what the layer it reads has kept; NULL in inference, and of the input */
     float *scratch;      /* [n_scratch] */
     const float *dy;     /* [B][out] */
     float *dx;           /* [B][in]; NULL when nobody needs it; dy itself when in place */
@@ -140,7 +145,7 @@ struct dml_layer_type {
 extern const struct dml_layer_type dml_conv, dml_linear, dml_relu, dml_relu6, dml_leaky_relu,
     dml_gelu, dml_tanh, dml_sigmoid, dml_max_pool, dml_avg_pool, dml_global_avg_pool, dml_flatten,
     dml_dropout, dml_batch_norm, dml_layer_norm, dml_embedding, dml_position, dml_attention;
-extern const struct dml_layer_type dml_add, dml_reorder, dml_conv_pool,
+extern const struct dml_layer_type dml_add, dml_reorder, dml_conv_pool, dml_conv_norm,
     dml_linear_relu; /* internal */
 
 /* For layers that do not care. */

@@ -100,6 +100,7 @@ void dml_model_forward(const struct dml_model *m, const float *vec, float *io_st
             p.y = workspace + places[i].y;
             p.saved = l->n_saved ? workspace + places[i].saved : NULL;
             p.kept = l->n_kept ? workspace + places[i].kept : NULL;
+            p.from_kept = l->from >= 0 ? workspace + places[l->from].kept : NULL;
             p.io_state = l->n_state ? io_state + l->state_at : NULL;
         } else {
             p.y = buffers + (size_t)l->y_buffer * turn;
@@ -162,6 +163,7 @@ void dml_model_backward(const struct dml_model *m, const float *vec, const float
         p.y = workspace + places[i].y;
         p.saved = workspace + places[i].saved;
         p.kept = workspace + places[i].kept;
+        p.from_kept = l->from >= 0 ? workspace + places[l->from].kept : NULL;
         p.scratch = b.buffers + (size_t)m->n_dx_buffers * b.turn;
         p.dy = buffer(&b, l->dy_buffer);
         p.dx = is_wanted(&b, l->from) ? buffer(&b, l->dx_buffer) : NULL;

@@ -172,8 +172,7 @@ static int plan_sizes(struct dml_model *m, const char *file, struct dml_err *err
             return dml_err_at(err, -EINVAL, file, l->line,
                               "%s: needs more than 1 GiB of memory for one sample", l->words);
         m->widest = size > m->widest ? (size_t)size : m->widest;
-        if (l->type->meets && 1 + 2 * (size_t)l->in.c > m->meeting_room)
-            m->meeting_room = 1 + 2 * (size_t)l->in.c;
+        m->meeting_room = l->n_meeting > m->meeting_room ? l->n_meeting : m->meeting_room;
     }
     m->scratch = (size_t)scratch;
     return 0;

@@ -32,6 +32,28 @@ static bool is_chain(const struct dml_model *m, size_t i, size_t n)
     return true;
 }
 
+/* Makes one step of layer i and those behind it. Returns how many those are. */
+static size_t join(const struct dml_model *m, size_t i, struct dml_layer *step)
+{
+    const struct dml_layer *l = &m->layers[i];
+    if (is_chain(m, i, 3) && (dml_conv_pool_join(l, step) || dml_conv_norm_join(l, 3, step)))
+        return 2;
+    if (is_chain(m, i, 2) && (dml_linear_join(l, step) || dml_conv_norm_join(l, 2, step)))
+        return 1;
+    return 0;
+}
+
+static void link_steps(struct dml_model *m)
+{
+    for (size_t i = 0; i < m->n_steps; i++) {
+        struct dml_layer *second = &m->steps[i];
+        struct dml_layer *first = second->from >= 0 ? &m->steps[second->from] : NULL;
+        if (first && first->type == &dml_conv_norm && second->type == &dml_conv_norm &&
+            first->n_readers == 1)
+            dml_conv_norm_link(first, second);
+    }
+}
+
 int dml_model_make_steps(struct dml_model *m)
 {
     int step_of[DML_MODEL_LAYERS_MAX];
@@ -43,16 +65,12 @@ int dml_model_make_steps(struct dml_model *m)
         struct dml_layer *s = &m->steps[m->n_steps];
         m->layers[i].i_layer = m->first_layer + (unsigned)i;
         *s = m->layers[i];
-        if (is_chain(m, i, 3) && dml_conv_pool_join(&m->layers[i], s)) {
-            i += 2;
-            s->n_readers = m->layers[i].n_readers;
-        } else if (is_chain(m, i, 2) && dml_linear_join(&m->layers[i], s)) {
-            i += 1;
-            s->n_readers = m->layers[i].n_readers;
-        }
-        step_of[i] = (int)m->n_steps++;
+        i += join(m, i, s);
+        s->n_readers = m->layers[i].n_readers;
+        step_of[i] = (int)m->n_steps++; /* only its last layer is read by others */
         s->from = s->from < 0 ? s->from : step_of[s->from];
         s->also = s->also < 0 ? s->also : step_of[s->also];
     }
+    link_steps(m);
     return 0;
 }
