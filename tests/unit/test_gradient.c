@@ -127,6 +127,20 @@ static const char *const cases[] = {
     "no\nbatch-norm\ngelu\nconv 12 kernel 3 padding 1 groups 12 bias no\nbatch-norm\ngelu\nconv "
     "4 "
     "kernel 1 bias no\nbatch-norm\nend\nend\nglobal-avg-pool\nlinear 2\n",
+    /* convolution, batch-norm and what follows as one step, alone and one after the other */
+    "input 3 6 6\nconv 12 kernel 3 stride 2 padding 1 bias no\nbatch-norm\nrelu6\n",
+    "input 3 5 4\nconv 9 kernel 3 padding 1 bias no\nbatch-norm\n",
+    "input 2 6 6\nconv 20 kernel 1 bias no\nbatch-norm\nrelu6\nconv 20 kernel 3 stride 2 padding "
+    "1 groups 20 bias no\nbatch-norm\nrelu\nconv 20 kernel 3 padding 1 groups 20 bias "
+    "no\nbatch-norm\nrelu6\nconv 5 kernel 1 bias no\nbatch-norm\n",
+    "input 2 5 7\nconv 9 kernel 1 bias no\nbatch-norm\nrelu6\nconv 9 kernel 3 stride 2 padding 1 "
+    "groups 9 bias no\nbatch-norm\nrelu6\nconv 6 kernel 2 groups 3 bias no\nbatch-norm\nrelu\n",
+    "input 2 2 2\nconv 9 kernel 1 bias no\nbatch-norm\nrelu\nconv 9 kernel 3 stride 2 padding 1 "
+    "groups 9 bias no\nbatch-norm\nrelu6\nconv 9 kernel 3 padding 1 groups 9 bias "
+    "no\nbatch-norm\nconv 17 kernel 1 bias no\nbatch-norm\nrelu6\nlinear 2\n",
+    "input 3 4 4\nconv 8 kernel 1 bias no\nbatch-norm\nresidual\nconv 16 kernel 1 bias "
+    "no\nbatch-norm\nrelu6\nconv 8 kernel 1 bias no\nbatch-norm\nend\nconv 4 kernel 1 bias "
+    "no\nbatch-norm\nrelu\nconv 3 kernel 1\n",
 };
 
 struct subject {

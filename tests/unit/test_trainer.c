@@ -167,6 +167,8 @@ static void test_batch_norm(const struct dml_dataset *ds)
     struct dml_model *m = NULL;
     snprintf(lines, sizeof(lines),
              "name b\ninput %u %u %u\nconv 16 kernel 3 padding 1 bias no\nbatch-norm\nrelu6\n"
+             "conv 16 kernel 3 padding 1 groups 16 bias no\nbatch-norm\nrelu6\n"
+             "conv 16 kernel 1 bias no\nbatch-norm\n"
              "residual\nconv 32 kernel 1 bias no\nbatch-norm\nconv 16 kernel 3 padding 1\nend\n"
              "batch-norm\nglobal-avg-pool\nlinear 3\n",
              ds->channels, ds->height, ds->width);
