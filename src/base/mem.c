@@ -1,12 +1,20 @@
 /*
- * Aligned memory comes from aligned_alloc(), whose size must be a multiple of the alignment; the
- * padding also lets a vector loop read, not write, up to one line past the last element.
+ * Aligned memory is a whole number of lines; the padding also lets a vector loop read, not write, up
+ * to one line past the last element.
+ *
+ * Large blocks start on the boundary of a huge page and ask the kernel for such pages: a pass over
+ * the activations of a minibatch touches thousands of small ones, more than a processor's table of
+ * addresses holds. A kernel without huge pages, or told never to use them, says no, and that is
+ * fine.
  */
 #include "base/mem.h"
 
 #include <stdarg.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/mman.h>
+
+#define HUGE_PAGE ((size_t)2 << 20) /* on x86-64, and on arm64 with pages of 4 KiB */
 
 bool dml_mem_mul(size_t a, size_t b, size_t *ret_size)
 {
@@ -22,10 +30,14 @@ void *dml_mem_array(size_t n, size_t size)
     size_t len;
     if (!dml_mem_mul(n, size, &len) || len > PTRDIFF_MAX - DML_MEM_ALIGN)
         return NULL;
-    size_t lines = len / DML_MEM_ALIGN + 1;
-    void *p = aligned_alloc(DML_MEM_ALIGN, lines * DML_MEM_ALIGN);
-    if (p)
-        memset(p, 0, lines * DML_MEM_ALIGN);
+    len = (len / DML_MEM_ALIGN + 1) * DML_MEM_ALIGN;
+    bool is_large = len >= HUGE_PAGE;
+    void *p = NULL;
+    if (posix_memalign(&p, is_large ? HUGE_PAGE : DML_MEM_ALIGN, len) != 0)
+        return NULL;
+    if (is_large) /* whole pages only: not a byte more becomes resident */
+        (void)madvise(p, len / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    memset(p, 0, len);
     return p;
 }
 

@@ -11,9 +11,9 @@
 
 #include <string.h>
 
-#include "nn/gemm.h"
 #include "nn/kernel.h"
 #include "nn/kernel_channels.h"
+#include "nn/kernel_gemm.h"
 #include "nn/layer.h"
 
 #define TILE_FLOATS 32768 /* 128 KiB */
@@ -65,30 +65,25 @@ static void patches(const struct dml_layer *l, const float *x, float *dx, size_t
 {
     size_t k = (size_t)l->args.kernel, stride = (size_t)l->args.stride;
     size_t pad = (size_t)l->args.padding, all = l->in.c, c = l->fan_in / (k * k);
+    bool one = l->args.groups == 1; /* a row of the patch is one run */
     for (size_t i = from; i < to; i++) {
         size_t top = i / l->out.w * stride, left = i % l->out.w * stride;
+        bool whole = one && left >= pad && left + k <= l->in.w + pad;
+        size_t step = whole ? k : 1;
         for (size_t kh = 0; kh < k; kh++)
-            for (size_t kw = 0; kw < k; kw++, col += c) {
+            for (size_t kw = 0; kw < k; kw += step, col += step * c) {
                 bool inside = top + kh >= pad && top + kh - pad < l->in.h && left + kw >= pad &&
                               left + kw - pad < l->in.w;
                 size_t at =
                     inside ? ((top + kh - pad) * l->in.w + left + kw - pad) * all + g * c : 0;
                 if (!inside && x)
-                    memset(col, 0, c * sizeof(float));
+                    memset(col, 0, step * c * sizeof(float));
                 else if (x)
-                    memcpy(col, x + at, c * sizeof(float));
+                    memcpy(col, x + at, step * c * sizeof(float));
                 else if (inside)
-                    l->kernel->channels->add(dx + at, col, dx + at, c);
+                    l->kernel->channels->add(dx + at, col, dx + at, step * c);
             }
     }
-}
-
-static void spread_bias(const struct dml_layer *l, const struct dml_layer_pass *p, size_t rows,
-                        float *y)
-{
-    const float *bias = p->params + l->n_weights;
-    for (size_t r = 0; l->n_biases && r < rows; r++)
-        memcpy(y + r * l->out.c, bias, l->out.c * sizeof(float));
 }
 
 void dml_conv_last_begin(const struct dml_layer *l, const struct dml_layer_pass *p)
@@ -108,14 +103,23 @@ void dml_conv_last_some(const struct dml_layer *l, const struct dml_layer_pass *
                         const float *x, float *y)
 {
     size_t o = l->out.c, d = l->fan_in, places = (size_t)l->out.h * l->out.w;
-    float beta = l->n_biases ? 1.0f : 0.0f;
+    const float *bias = l->n_biases ? p->params + l->n_weights : NULL;
     if (dml_conv_is_depthwise(l)) {
         dml_conv_depthwise_some(l, p, n, x, y);
         return;
     }
-    spread_bias(l, p, n * places, y);
+    struct dml_kernel_product q = {.m = n * places,
+                                   .n = o,
+                                   .k = d,
+                                   .a = x,
+                                   .lda = d,
+                                   .b = p->params,
+                                   .ldb = d,
+                                   .c = y,
+                                   .ldc = o,
+                                   .bias = bias};
     if (is_plain(l)) {
-        dml_gemm(false, true, n * places, o, d, x, d, p->params, d, beta, y, o);
+        l->kernel->gemm->nt(&q);
         return;
     }
     size_t groups = (size_t)l->args.groups, og = o / groups, tile = tile_places(l);
@@ -126,8 +130,13 @@ void dml_conv_last_some(const struct dml_layer *l, const struct dml_layer_pass *
             for (size_t at = 0; at < places; at += tile) {
                 size_t end = at + tile < places ? at + tile : places;
                 patches(l, x + b * dml_layer_size(l->in), NULL, g, at, end, col);
-                dml_gemm(false, true, end - at, og, d, col, d, w + g * og * d, d, beta,
-                         y + (b * places + at) * o + g * og, o);
+                q.m = end - at;
+                q.n = og;
+                q.a = col;
+                q.b = w + g * og * d;
+                q.c = y + (b * places + at) * o + g * og;
+                q.bias = bias ? bias + g * og : NULL;
+                l->kernel->gemm->nt(&q);
             }
 }
 
@@ -142,10 +151,15 @@ void dml_conv_last_back(const struct dml_layer *l, const struct dml_layer_pass *
         dml_conv_depthwise_back(l, p, n, x, dy, dx);
         return;
     }
+    struct dml_kernel_product for_w = {
+        .m = o, .n = d, .k = rows, .a = dy, .lda = o, .b = x, .ldb = d, .ldc = d, .add = true};
+    struct dml_kernel_product for_x = {
+        .m = rows, .n = d, .k = o, .a = dy, .lda = o, .b = p->params, .ldb = d, .c = dx, .ldc = d};
     if (is_plain(l)) {
-        dml_gemm(true, false, o, d, rows, dy, o, x, d, 1.0f, p->dparams, d);
+        for_w.c = p->dparams;
+        l->kernel->gemm->tn(&for_w);
         if (dx)
-            dml_gemm(false, false, rows, d, o, dy, o, p->params, d, 0.0f, dx, d);
+            l->kernel->gemm->nn(&for_x);
         return;
     }
     size_t groups = (size_t)l->args.groups, og = o / groups, tile = tile_places(l);
@@ -159,10 +173,16 @@ void dml_conv_last_back(const struct dml_layer *l, const struct dml_layer_pass *
                 size_t end = at + tile < places ? at + tile : places;
                 const float *from = dy + (b * places + at) * o + g * og;
                 patches(l, x + b * n_in, NULL, g, at, end, col);
-                dml_gemm(true, false, og, d, end - at, from, o, col, d, 1.0f, dw + g * og * d, d);
+                for_w.m = for_x.k = og;
+                for_w.k = for_x.m = end - at;
+                for_w.a = for_x.a = from;
+                for_w.b = for_x.c = col;
+                for_w.c = dw + g * og * d;
+                for_x.b = w + g * og * d;
+                l->kernel->gemm->tn(&for_w);
                 if (!dx)
                     continue;
-                dml_gemm(false, false, end - at, d, og, from, o, w + g * og * d, d, 0.0f, col, d);
+                l->kernel->gemm->nn(&for_x);
                 patches(l, NULL, dx + b * n_in, g, at, end, col);
             }
 }
