@@ -31,8 +31,8 @@
 #include "nn/layer.h"
 #include "nn/model.h"
 
-#define BLOCK_FLOATS 49152 /* of a block's x and y together: 192 KiB */
-#define BLOCK_MAX    64    /* samples */
+#define BLOCK_FLOATS 49152 /* of a block's x and y together: 192 KiB, of an L2 cache of 512 */
+#define BLOCK_MAX    128   /* samples */
 
 /* What is kept: mean, 1 / deviation, a, b, and of a raw step two sums in double. */
 #define KEPT_ROOMS 8
@@ -62,10 +62,19 @@ static size_t room_of(const struct dml_layer *l)
     return dml_kernel_round(l->out.c);
 }
 
+/* Most samples of a block. Weights beyond the cache come from memory for each: fewer blocks then. */
 static size_t block_of(const struct dml_layer *l)
 {
-    size_t n = BLOCK_FLOATS / (dml_layer_size(l->in) + dml_layer_size(l->out));
+    size_t floats = l->parts[0].n_weights > BLOCK_FLOATS ? l->parts[0].n_weights : BLOCK_FLOATS;
+    size_t n = floats / (dml_layer_size(l->in) + dml_layer_size(l->out));
     return n < 1 ? 1 : n > BLOCK_MAX ? BLOCK_MAX : n;
+}
+
+/* Blocks of nearly equal size: a product of the last few samples alone would be a slow one. */
+static size_t share_of(const struct dml_layer *l, size_t batch)
+{
+    size_t most = block_of(l), n = (batch + most - 1) / most;
+    return n ? (batch + n - 1) / n : 1;
 }
 
 /* ---- scratch ------------------------------------------------------------------------------ */
@@ -128,7 +137,7 @@ static const float *input(const struct dml_layer *l, const struct dml_layer_pass
 
 static void infer(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    size_t most = block_of(l), rows = (size_t)l->out.h * l->out.w;
+    size_t most = share_of(l, p->batch), rows = (size_t)l->out.h * l->out.w;
     struct dml_layer_pass n = norm_pass(l, p);
     struct space s = space_of(l, p);
     const struct dml_kernel_clip clip = {.a = s.a, .b = s.b, .lo = l->cut[0], .hi = l->cut[1]};
@@ -148,7 +157,7 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
         infer(l, p);
         return;
     }
-    size_t most = block_of(l), rows = (size_t)l->out.h * l->out.w, c = l->out.c;
+    size_t most = share_of(l, p->batch), rows = (size_t)l->out.h * l->out.w, c = l->out.c;
     struct dml_layer_pass n = norm_pass(l, p);
     struct space s = space_of(l, p);
     struct dml_batch_norm_kept k = dml_batch_norm_places(norm_of(l), p->kept);
@@ -184,7 +193,8 @@ static void hand_back(const struct dml_layer *l, const struct dml_layer_pass *p,
 
 static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    size_t most = block_of(l), rows = (size_t)l->out.h * l->out.w, c = l->out.c, room = room_of(l);
+    size_t most = share_of(l, p->batch), rows = (size_t)l->out.h * l->out.w, c = l->out.c;
+    size_t room = room_of(l);
     struct dml_layer_pass n = norm_pass(l, p);
     struct space s = space_of(l, p);
     struct dml_batch_norm_kept k = dml_batch_norm_places(norm_of(l), p->kept);
