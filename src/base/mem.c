@@ -1,11 +1,11 @@
 /*
- * Aligned memory is a whole number of lines; the padding also lets a vector loop read, not write, up
- * to one line past the last element.
+ * Aligned memory comes from aligned_alloc(), whose size must be a multiple of the alignment; the
+ * padding also lets a vector loop read, not write, up to one line past the last element.
  *
- * Large blocks start on the boundary of a huge page and ask the kernel for such pages: a pass over
- * the activations of a minibatch touches thousands of small ones, more than a processor's table of
- * addresses holds. A kernel without huge pages, or told never to use them, says no, and that is
- * fine.
+ * Large blocks ask the kernel for huge pages: a pass over the activations of a minibatch touches
+ * thousands of small ones, more than a processor's table of addresses holds. Only what lies between
+ * two boundaries of such pages can have them, so nothing more becomes resident. A kernel without
+ * huge pages, or told never to use them, says no, and that is fine.
  */
 #include "base/mem.h"
 
@@ -25,19 +25,24 @@ bool dml_mem_mul(size_t a, size_t b, size_t *ret_size)
     return true;
 }
 
+static void ask_for_huge_pages(void *p, size_t len)
+{
+    size_t skip = (HUGE_PAGE - (uintptr_t)p % HUGE_PAGE) % HUGE_PAGE;
+    if (len >= skip + HUGE_PAGE)
+        (void)madvise((char *)p + skip, (len - skip) / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+}
+
 void *dml_mem_array(size_t n, size_t size)
 {
     size_t len;
     if (!dml_mem_mul(n, size, &len) || len > PTRDIFF_MAX - DML_MEM_ALIGN)
         return NULL;
-    len = (len / DML_MEM_ALIGN + 1) * DML_MEM_ALIGN;
-    bool is_large = len >= HUGE_PAGE;
-    void *p = NULL;
-    if (posix_memalign(&p, is_large ? HUGE_PAGE : DML_MEM_ALIGN, len) != 0)
+    size_t lines = len / DML_MEM_ALIGN + 1;
+    void *p = aligned_alloc(DML_MEM_ALIGN, lines * DML_MEM_ALIGN);
+    if (!p)
         return NULL;
-    if (is_large) /* whole pages only: not a byte more becomes resident */
-        (void)madvise(p, len / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    memset(p, 0, len);
+    ask_for_huge_pages(p, lines * DML_MEM_ALIGN);
+    memset(p, 0, lines * DML_MEM_ALIGN);
     return p;
 }
 
