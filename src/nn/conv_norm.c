@@ -62,7 +62,7 @@ static size_t room_of(const struct dml_layer *l)
     return dml_kernel_round(l->out.c);
 }
 
-/* Most samples of a block. Weights beyond the cache come from memory for each: fewer blocks then. */
+/* Most samples of a block; more where each block would fetch weights that fill the cache anew. */
 static size_t block_of(const struct dml_layer *l)
 {
     size_t floats = l->parts[0].n_weights > BLOCK_FLOATS ? l->parts[0].n_weights : BLOCK_FLOATS;

@@ -3,8 +3,9 @@
  *
  * Between two steps there is a cut when every later step reads the output of the one before, or a
  * later one, and reads it finished (conv_norm.c hands on what is not, to save passes over it: in a
- * MobileNetV2 that leaves the narrow places, where there is least to send). A change of order in memory goes with the layer that asked for it, so there is none
- * behind it; people could not name it anyway.
+ * MobileNetV2 that leaves the narrow places, where there is least to send). A change of order in
+ * memory goes with the layer that asked for it, so there is none behind it; people could not name it
+ * anyway.
  *
  * A part is made from its layers, as if a model file had listed them: they are prepared already,
  * and sequences that are computed at once lie on one side, so planning makes the same steps of it.
@@ -35,8 +36,8 @@ static size_t find_cuts(const struct dml_model *m, size_t *ret)
         if (l->also != DML_LAYER_NONE && l->also < first_read)
             first_read = l->also;
         shows = shows || !dml_model_is_hidden(l);
-        is_cut[i] =
-            i == 0 || (first_read >= (int)i - 1 && !l->reads_raw && shows && !dml_model_is_hidden(&m->steps[i - 1]));
+        is_cut[i] = i == 0 || (first_read >= (int)i - 1 && !l->reads_raw && shows &&
+                               !dml_model_is_hidden(&m->steps[i - 1]));
     }
     size_t n = 0;
     for (size_t i = 0; i < m->n_steps; i++)
