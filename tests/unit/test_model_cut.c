@@ -224,8 +224,8 @@ static void test_places(void)
     } want[] = {
         /* two times conv + relu + pool, two times linear + relu, linear */
         {"cifar-cnn", 5, 4},
-        /* conv, batch-norm, relu, three blocks with a relu behind each, pooling, linear */
-        {"resnet-8", 11, 2},
+        /* conv + batch-norm + relu, three blocks with a relu behind each, pooling, linear */
+        {"resnet-8", 9, 4},
         /* embedding, position, eight blocks, layer-norm, conv */
         {"char-transformer", 12, 2},
     };
