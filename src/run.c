@@ -13,7 +13,9 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/err.h"
@@ -97,11 +99,34 @@ static int load_data(struct dml_run_env *env, const struct dml_data_options *o, 
     return 0;
 }
 
-/* 0: not known. */
-static uint64_t physical_bytes(void)
+/* Bytes of address space and of data this process has; 0 where the kernel does not say. */
+static void memory_taken(uint64_t page, uint64_t ret[2])
 {
+    unsigned long size = 0, data = 0;
+    _cleanup_(dml_mem_fclosep) FILE *f = fopen("/proc/self/statm", "re");
+    if (!f || fscanf(f, "%lu %*u %*u %*u %*u %lu", &size, &data) != 2)
+        size = data = 0;
+    ret[0] = size * page;
+    ret[1] = data * page;
+}
+
+/* Memory of the machine, or what a limit (ulimit) still leaves this process of it. 0: not known. */
+static uint64_t memory_bytes(void)
+{
+    static const int limits[] = {RLIMIT_AS, RLIMIT_DATA};
     long pages = sysconf(_SC_PHYS_PAGES), page = sysconf(_SC_PAGESIZE);
-    return pages > 0 && page > 0 ? (uint64_t)pages * (uint64_t)page : 0;
+    if (pages <= 0 || page <= 0)
+        return 0;
+    uint64_t bytes = (uint64_t)pages * (uint64_t)page, taken[2];
+    memory_taken((uint64_t)page, taken);
+    for (size_t i = 0; i < ARRAY_SIZE(limits); i++) {
+        struct rlimit limit;
+        if (getrlimit(limits[i], &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+            continue;
+        uint64_t left = limit.rlim_cur > taken[i] ? limit.rlim_cur - taken[i] : 1;
+        bytes = left < bytes ? left : bytes;
+    }
+    return bytes;
 }
 
 static int load_model(const struct dml_run_env *env, const struct dml_run_args *args,
@@ -233,7 +258,7 @@ int dml_run(struct dml_run_env *env, struct dml_run_args *args, struct dml_run_t
         r = dml_plan_make(args->tc, model, leads ? 0 : cores, &plan, err);
     if (r == 0 && !leads)
         r = dml_plan_check_memory(&plan, model, env->n_sharing ? env->n_sharing : 1,
-                                  physical_bytes(), err);
+                                  memory_bytes(), err);
 
     struct dml_task task = {
         .tc = args->tc,

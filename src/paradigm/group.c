@@ -355,6 +355,12 @@ static int take_offer(struct dml_group *g, const struct dml_comm_msg *msg, struc
     return r < 0 ? r : dml_group_ready(g);
 }
 
+void dml_group_leg_taken(struct dml_group_leg *leg)
+{
+    dml_message_done(&leg->msg);
+    leg->part = NULL;
+}
+
 void dml_group_leg_done(struct dml_group_leg *leg)
 {
     dml_message_done(&leg->msg);

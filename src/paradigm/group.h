@@ -87,6 +87,8 @@ int dml_group_ready(struct dml_group *g);
  * Returns 0; 1: the run is over; -EPIPE, -ECANCELED, -EPROTO, or what getting another shard did.
  */
 int dml_group_next(struct dml_group *g, struct dml_group_leg *io_leg, struct dml_err *err);
+/* leg->part has been copied: its memory is free for the leg. */
+void dml_group_leg_taken(struct dml_group_leg *leg);
 /* io_leg starts zeroed. */
 void dml_group_leg_done(struct dml_group_leg *leg);
 

@@ -11,6 +11,7 @@
 #include "nn/model_cut.h"
 #include "nn/stage.h"
 #include "paradigm/cut.h"
+#include "paradigm/legs.h"
 #include "paradigm/schedule.h"
 
 /* How many replicas of how many stages so many members make. */
@@ -177,7 +178,8 @@ int dml_layout_memory(const struct dml_layout *l, const struct dml_testcase *tc,
     }
     if (r < 0)
         return r;
-    /* The part as it is sent to the master and as it comes from there. */
-    *ret = sum + 2 * (uint64_t)dml_layout_part(l, stage, 2) * sizeof(float);
+    /* The part as it comes from the master or is sent there: one of them at a time. */
+    size_t n_moments = dml_legs_n_moments(&tc->train);
+    *ret = sum + (uint64_t)dml_layout_part(l, stage, n_moments) * sizeof(float);
     return 0;
 }

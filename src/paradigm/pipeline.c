@@ -167,7 +167,7 @@ static int take_up(struct work *w, unsigned n, unsigned i, struct dml_err *err)
 }
 
 /* What a new leg changes: the place in the pipeline, the data, the state to start from. */
-static int begin_leg(struct work *w, const struct dml_group_leg *leg, struct dml_err *err)
+static int begin_leg(struct work *w, struct dml_group_leg *leg, struct dml_err *err)
 {
     const struct dml_task *task = w->task;
     int r = take_up(w, w->group.n, w->group.i, err);
@@ -186,6 +186,7 @@ static int begin_leg(struct work *w, const struct dml_group_leg *leg, struct dml
     if (leg->part_len != dml_layout_part(w->layout, w->i % w->layout->n_stages, n_moments))
         return -EPROTO;
     dml_node_load(w->node, leg->part, leg->optim_step);
+    dml_group_leg_taken(leg);
     return 0;
 }
 
@@ -215,7 +216,7 @@ static int train_step(struct work *w, const struct dml_group_leg *leg, uint64_t 
     return dml_node_step(w->node, &w->group, &todo, io_sums);
 }
 
-static int train_leg(struct work *w, const struct dml_group_leg *leg, struct dml_err *err)
+static int train_leg(struct work *w, struct dml_group_leg *leg, struct dml_err *err)
 {
     struct dml_node_sums sums = {0};
     uint64_t step = 0;

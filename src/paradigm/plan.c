@@ -94,12 +94,13 @@ int dml_plan_check_memory(const struct dml_plan *plan, const struct dml_model *m
         return 0;
     if (n_here > 1)
         return dml_err_set(err, -ENOMEM,
-                           "training model %s takes %.0f MiB on each of %u workers here, this "
-                           "machine has %.0f MiB: use fewer workers or a smaller model",
+                           "training model %s takes %.0f MiB on each of %u workers here, there "
+                           "are %.0f MiB: use fewer workers or a smaller model",
                            dml_model_name(model), need / n_here / mib, n_here,
                            (double)memory_bytes / mib);
     return dml_err_set(err, -ENOMEM,
-                       "training model %s takes %.0f MiB, this machine has %.0f MiB: lower cores "
-                       "(each thread has its own gradient) or use a smaller model",
+                       "training model %s takes %.0f MiB, there are %.0f MiB: lower cores (each "
+                       "thread has its own gradient), deal the layers to more nodes (paradigm = "
+                       "pipeline) or use a smaller model",
                        dml_model_name(model), need / mib, (double)memory_bytes / mib);
 }
