@@ -85,6 +85,7 @@ static int put_aside(struct dml_group *g, struct dml_comm_msg *io_msg)
     uint64_t generation = (uint64_t)io_msg->meta[DML_PEER_GENERATION];
     uint64_t vec_bytes = dml_model_n_vec(g->task->model) * sizeof(float);
     uint64_t most = 4 * vec_bytes > EARLY_BYTES_MIN ? 4 * vec_bytes : EARLY_BYTES_MIN;
+    most += g->ahead_bytes;
     size_t len = io_msg->body ? io_msg->body->len : 0;
     if (generation < g->generation)
         return 0;

@@ -40,6 +40,8 @@ struct dml_group {
     uint32_t ranks[DML_COMM_RANKS_MAX];     /* [n] ascending */
     uint32_t n_samples[DML_COMM_RANKS_MAX]; /* [n] of their shards */
     uint64_t generation;
+    uint64_t ahead_bytes;       /* set by a paradigm whose members run further ahead of each other
+                                 * than a few vectors of the model: how many bytes */
     uint64_t idle_us;           /* waited for messages of members, in this leg */
 
     bool cached;                /* the shard came from the cache */

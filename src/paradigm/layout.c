@@ -144,6 +144,14 @@ void dml_layout_put(const struct dml_layout *l, unsigned stage, size_t n_moments
     }
 }
 
+uint64_t dml_layout_ahead(const struct dml_layout *l, unsigned stage, size_t batch, size_t n_extra)
+{
+    uint64_t floats = 0;
+    for (size_t i = stage; i < l->n_runs; i += l->n_stages)
+        floats += l->runs[i].n_in + n_extra + l->runs[i].n_out;
+    return 2 * floats * batch * sizeof(float);
+}
+
 /*
  * Activations and gradients that are on their way: each in flight is held once by whoever made it
  * until it is sent and once by whoever waits for it, and one more of each is being computed.

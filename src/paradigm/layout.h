@@ -70,6 +70,10 @@ void dml_layout_take(const struct dml_layout *l, unsigned stage, size_t n_moment
 void dml_layout_put(const struct dml_layout *l, unsigned stage, size_t n_moments,
                     const float *part, float *io_vec, float *io_moments);
 
+/* Most bytes that can be on their way to a node at a time: those of a whole step and of what comes
+ * before it is done with it. n_extra: floats per sample that travel with activations. */
+uint64_t dml_layout_ahead(const struct dml_layout *l, unsigned stage, size_t batch, size_t n_extra);
+
 /* Bytes a node of that stage needs for training, messages included, data apart. */
 int dml_layout_memory(const struct dml_layout *l, const struct dml_testcase *tc,
                       const struct dml_model *model, unsigned stage,

@@ -163,6 +163,9 @@ static int take_up(struct work *w, unsigned n, unsigned i, struct dml_err *err)
     };
     w->n = n;
     w->i = i;
+    w->group.ahead_bytes =
+        dml_layout_ahead(w->layout, i % w->layout->n_stages, (size_t)w->task->tc->train.batch_size,
+                         1 + dml_model_n_codes(w->task->model));
     return dml_node_new(&o, &w->node, err);
 }
 

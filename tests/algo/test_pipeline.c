@@ -182,6 +182,21 @@ static void test_overlap(void)
     }
 }
 
+/* One message of more than 64 MiB, of a model with few parameters. */
+static void test_wide(void)
+{
+    struct lab lab;
+    lab_init_model(&lab, "name wide\ninput 4\nlinear 8192\ntanh\nlinear 3\n",
+                   "[testcase]\nnodes = 2\ncores = 2\n[parallel]\nparadigm = pipeline\ncut = 2\n"
+                   "micro-batches = 1\n[train]\nrounds = 1\nbatch-size = 2500\n"
+                   "[data]\ndataset = synth\nsynth-samples = 4000\nsynth-features = 4\n"
+                   "synth-classes = 3\n");
+    if (!tap_int(lab_run(&lab), 0, "activations larger than the model"))
+        tap_note("%s", lab.err.text);
+    tap_int(lab.rounds[0].n_participants, 2, "pass between two");
+    lab_done(&lab);
+}
+
 int main(void)
 {
     for (size_t i = 0; i < ARRAY_SIZE(subjects); i++)
@@ -189,5 +204,6 @@ int main(void)
             test_shape(&subjects[i], k);
     test_repeats();
     test_overlap();
+    test_wide();
     return tap_done();
 }
