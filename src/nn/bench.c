@@ -9,7 +9,7 @@
  * gradient of the input data. A way of computing that needs fewer gets no discount, so a share of
  * peak compares what was asked for, not what was executed, and may in principle pass 1.
  *
- * Layers one by one: a second model of the same text, whose layers point to tables of their own
+ * Layers one by one: a copy of the model, whose layers point to tables of their own
  * that look at the thread's CPU clock and call the real ones.
  */
 #include "nn/bench.h"
@@ -30,6 +30,7 @@
 #include "nn/gemm.h"
 #include "nn/kernel.h"
 #include "nn/model.h"
+#include "nn/model_cut.h"
 #include "nn/model_priv.h"
 #include "nn/team.h"
 #include "nn/trainer.h"
@@ -305,12 +306,12 @@ static int measure_layers(const struct dml_model *m, const struct dml_dataset *d
                           const struct dml_bench_options *o, struct dml_bench_result *io,
                           struct dml_err *err)
 {
-    const char *text = dml_model_text(m);
     struct dml_bench_result scrap = {0};
-    _cleanup_(dml_model_freep) struct dml_model *copy = NULL;
-    int r = dml_model_parse(text, strlen(text), dml_model_name(m), &copy, err);
+    struct dml_model_part part;
+    int r = dml_model_part(m, 0, dml_model_n_cuts(m), &part);
     if (r < 0)
         return r;
+    _cleanup_(dml_model_freep) struct dml_model *copy = part.model;
     _cleanup_(dml_mem_freep) struct probe *probes = calloc(copy->n_steps, sizeof(*probes));
     if (!probes)
         return -ENOMEM;
@@ -396,6 +397,28 @@ int dml_bench_run(const struct dml_model *m, const struct dml_bench_options *o,
     b.bandwidth_gbs = bandwidth();
     *ret = b;
     return 0;
+}
+
+int dml_bench_cuts(const struct dml_model *m, size_t batch, double seconds,
+                   const atomic_bool *cancel, double *ret_us, struct dml_err *err)
+{
+    const struct dml_bench_options o = {.batch = batch, .seconds = seconds, .cancel = cancel};
+    struct dml_bench_result b = {0};
+    size_t cuts[1 + DML_MODEL_LAYERS_MAX];
+    size_t n = dml_model_find_cuts(m, cuts);
+    if (batch < 1 || batch > DML_MODEL_BATCH_MAX || !(seconds > 0.0))
+        return -EINVAL;
+    _cleanup_(dml_dataset_freep) struct dml_dataset *ds = noise(m, batch);
+    if (!ds)
+        return -ENOMEM;
+    int r = measure_layers(m, ds, &o, &b, err);
+    for (size_t i = 0; r >= 0 && i < n; i++) {
+        ret_us[i] = 0.0;
+        for (size_t k = cuts[i]; k < cuts[i + 1]; k++)
+            ret_us[i] += b.layers[k].forward_us + b.layers[k].backward_us;
+    }
+    dml_bench_done(&b);
+    return r;
 }
 
 void dml_bench_done(struct dml_bench_result *r)

@@ -24,8 +24,7 @@
  * against 1 G/s on the cores this is for. */
 #define MOVE_MACS 4
 
-/* The steps before which there is a cut, then n_steps: [1 + n]. Returns n. */
-static size_t find_cuts(const struct dml_model *m, size_t *ret)
+size_t dml_model_find_cuts(const struct dml_model *m, size_t *ret)
 {
     bool is_cut[DML_MODEL_LAYERS_MAX];
     int first_read = (int)m->n_steps; /* by this step and those behind it */
@@ -50,13 +49,13 @@ static size_t find_cuts(const struct dml_model *m, size_t *ret)
 size_t dml_model_n_cuts(const struct dml_model *m)
 {
     size_t cuts[1 + DML_MODEL_LAYERS_MAX];
-    return find_cuts(m, cuts);
+    return dml_model_find_cuts(m, cuts);
 }
 
 static size_t step_at(const struct dml_model *m, size_t cut)
 {
     size_t cuts[1 + DML_MODEL_LAYERS_MAX];
-    size_t n = find_cuts(m, cuts);
+    size_t n = dml_model_find_cuts(m, cuts);
     assert(cut <= n);
     return cuts[cut];
 }
@@ -70,7 +69,7 @@ static size_t layer_of(const struct dml_model *m, size_t step)
 uint64_t dml_model_cut_cost(const struct dml_model *m, size_t cut)
 {
     size_t cuts[1 + DML_MODEL_LAYERS_MAX];
-    size_t n = find_cuts(m, cuts);
+    size_t n = dml_model_find_cuts(m, cuts);
     uint64_t cost = 0;
     assert(cut < n);
     for (size_t i = cuts[cut]; i < cuts[cut + 1]; i++) {
@@ -112,7 +111,7 @@ static void take_layers(struct dml_model *m, const struct dml_model *whole, size
 int dml_model_part(const struct dml_model *m, size_t first, size_t last, struct dml_model_part *ret)
 {
     size_t cuts[1 + DML_MODEL_LAYERS_MAX];
-    size_t n = find_cuts(m, cuts);
+    size_t n = dml_model_find_cuts(m, cuts);
     assert(first < last && last <= n);
     size_t first_layer = layer_of(m, cuts[first]), end_layer = layer_of(m, cuts[last]);
     _cleanup_(dml_model_freep) struct dml_model *part = calloc(1, sizeof(*part));

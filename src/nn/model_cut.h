@@ -25,7 +25,8 @@ size_t dml_model_n_cuts(const struct dml_model *m);
 
 /*
  * Part [first, last) of the cuts 0 … n, first < last. The loss belongs to the part that ends at n,
- * the others have DML_LOSS_NONE. Owner: caller. Returns 0, -ENOMEM.
+ * the others have DML_LOSS_NONE. Owner: caller. Returns 0, -ENOMEM, or -EINVAL for a model so near
+ * the limits of memory that a part, which must not overwrite its input, is beyond them.
  */
 int dml_model_part(const struct dml_model *m, size_t first, size_t last,
                    struct dml_model_part *ret);

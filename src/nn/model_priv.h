@@ -37,6 +37,9 @@ struct dml_model {
     unsigned first_layer; /* of a part: number of its first layer in the whole model */
 };
 
+/* The steps before which the model can be cut, then n_steps: [1 + n]. Returns n. */
+size_t dml_model_find_cuts(const struct dml_model *m, size_t *ret);
+
 /* Fills steps, whose params_at and state_at are those of the layers. Returns 0 or -ENOMEM. */
 int dml_model_make_steps(struct dml_model *m);
 

@@ -4,6 +4,9 @@
  */
 #include "nn/model_cut.h"
 
+#include <errno.h>
+
+#include "nn/bench.h"
 #include "nn/model_priv.h"
 #include "tests/unit/part_models.h"
 
@@ -236,10 +239,28 @@ static void test_places(void)
     }
 }
 
+/* Of measured time only that there is some. */
+static void test_measured(void)
+{
+    static const char text[] = "name uneven\ninput 500\nlinear 500\ntanh\nlinear 4\n";
+    _cleanup_(dml_model_freep) struct dml_model *m = part_model(text);
+    double us[3] = {-1.0, -1.0, -1.0};
+    struct dml_err err = {0};
+    tap_int((long long)dml_model_n_cuts(m), 3, "three pieces");
+    tap_int(dml_bench_cuts(m, 8, 0.02, NULL, us, &err), 0, "are measured");
+    tap_ok(us[0] > 0.0 && us[1] > 0.0 && us[2] > 0.0 && isfinite(us[0] + us[1] + us[2]),
+           "linear 500 %.2f us, tanh %.2f us, linear 4 %.2f us", us[0], us[1], us[2]);
+    tap_ok(dml_model_cut_cost(m, 0) > dml_model_cut_cost(m, 2) &&
+               dml_model_cut_cost(m, 2) > dml_model_cut_cost(m, 1),
+           "estimated: the large layer costs most, tanh least");
+    tap_int(dml_bench_cuts(m, 0, 0.02, NULL, us, &err), -EINVAL, "a batch of 0 is refused");
+}
+
 int main(void)
 {
     for (size_t i = 0; part_models[i]; i++)
         test_model(part_models[i]);
     test_places();
+    test_measured();
     return tap_done();
 }
