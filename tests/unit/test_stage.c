@@ -290,6 +290,10 @@ static size_t in_use(void)
 
 static void test_memory(const struct dml_model *m, unsigned n)
 {
+    if (in_use() == 0) {
+        tap_skip("the malloc of a sanitizer does not say what is in use");
+        return;
+    }
     for (unsigned i = 0; i < n; i++) {
         struct dml_train_options train = options(i % 3);
         const struct dml_stage_options o = {.model = m,
