@@ -49,6 +49,7 @@ _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slac
 
 typedef float vec __attribute__((vector_size(4 * LANES)));
 typedef int bits __attribute__((vector_size(4 * LANES)));
+typedef unsigned words __attribute__((vector_size(4 * LANES))); /* sums may wrap round */
 typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
@@ -415,7 +416,7 @@ INLINE vec exp_of(vec x)
     y = y * r + splat(0.5f);
     y = y * r + splat(1.0f);
     y = y * r + splat(1.0f);
-    y = (vec)((bits)y + ((bits)big << 23)); /* the exponent; what big has above n falls out */
+    y = (vec)((words)y + ((words)big << 23)); /* the exponent; what big has above n falls out */
     y = choose(x < splat(-87.0f), splat(0.0f), y);
     y = choose(x > splat(88.0f), splat(INFINITY), y);
     return choose(x != x, x, y);
