@@ -166,7 +166,8 @@ int dml_layout_memory(const struct dml_layout *l, const struct dml_testcase *tc,
                       const struct dml_trainer_cpu *cpu, uint64_t *ret)
 {
     _cleanup_(dml_schedule_freep) struct dml_schedule *schedule = NULL;
-    int r = dml_schedule_make(l->n_stages, l->n_chunks, l->n_micro, stage, &schedule);
+    int r = dml_schedule_make(l->n_stages, l->n_chunks, l->n_micro, stage,
+                              tc->parallel.overlap, &schedule);
     uint64_t sum = 0;
     for (unsigned chunk = 0; r == 0 && chunk < l->n_chunks; chunk++) {
         const struct dml_layout_run *run = &l->runs[stage + (size_t)chunk * l->n_stages];

@@ -124,7 +124,8 @@ int dml_node_new(const struct dml_node_options *o, struct dml_node **ret, struct
     n->y = dml_mem_floats(n->most * dml_model_n_outputs(o->model));
     if (!n->chunks || !n->y)
         return -ENOMEM;
-    int r = dml_schedule_make(l->n_stages, l->n_chunks, l->n_micro, n->stage, &n->schedule);
+    int r = dml_schedule_make(l->n_stages, l->n_chunks, l->n_micro, n->stage,
+                              n->overlap, &n->schedule);
     for (unsigned i = 0; r == 0 && i < l->n_chunks; i++) {
         n->chunks[i].i_run = n->stage + (size_t)i * l->n_stages;
         n->chunks[i].n_slots = n->schedule->n_slots[i];

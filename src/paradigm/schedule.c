@@ -11,6 +11,14 @@
  * when its last has left, and between full groups such gaps can even lock the ring. Therefore the M
  * micro-batches are dealt to M div S groups, as evenly as can be, the larger ones first: none has
  * less than S. With M < S there is one group and the gap is not to be had cheaper.
+ *
+ * All this is for transfers that take no time. In the steady state of one-forward-one-backward what
+ * a node sends is what the next waits for, so whatever a transfer takes is added to the step twice
+ * per micro-batch, hidden or not. To hide it each node must have something else to do: it goes one
+ * more forward operation ahead for each node behind it (with V > 1 for itself too, and groups have
+ * at least 2 S), as if the links were nodes. A step of 16 micro-batches on four nodes whose
+ * transfers take as long as a forward operation then takes 63 of them instead of 85; 57 would be
+ * without transfers.
  */
 #include "paradigm/schedule.h"
 
@@ -30,12 +38,13 @@ static unsigned group_size(const struct order *o, unsigned i_group)
     return o->n_micro / o->n_groups + (i_group < o->n_micro % o->n_groups);
 }
 
-static struct order order_of(unsigned n_stages, unsigned n_chunks, unsigned n_micro)
+static struct order order_of(unsigned n_stages, unsigned n_chunks, unsigned n_micro, bool hides)
 {
+    unsigned least = hides ? 2 * n_stages : n_stages;
     struct order o = {
         .n_micro = n_micro,
         .n_chunks = n_chunks,
-        .n_groups = n_micro >= n_stages ? n_micro / n_stages : 1,
+        .n_groups = n_micro >= least ? n_micro / least : 1,
     };
     o.size = group_size(&o, 0);
     return o;
@@ -60,12 +69,12 @@ static struct dml_schedule_op next(struct order *o, bool backward)
 }
 
 /* Forward operations before the first backward one, besides the one that pairs with it. */
-static size_t warm_up(const struct order *o, unsigned n_stages, unsigned node)
+static size_t warm_up(const struct order *o, unsigned n_stages, unsigned node, bool hides)
 {
     size_t behind = n_stages - 1 - node; /* nodes behind this one */
     if (o->n_chunks == 1)
-        return behind;
-    return 2 * behind + (size_t)(o->n_chunks - 1) * o->size;
+        return hides ? 2 * behind : behind;
+    return 2 * behind + (size_t)(o->n_chunks - 1) * o->size + (hides ? behind + 1 : 0);
 }
 
 static int count_slots(struct dml_schedule *s, unsigned n_chunks)
@@ -85,7 +94,7 @@ static int count_slots(struct dml_schedule *s, unsigned n_chunks)
 }
 
 int dml_schedule_make(unsigned n_stages, unsigned n_chunks, unsigned n_micro, unsigned node,
-                      struct dml_schedule **ret)
+                      bool hides, struct dml_schedule **ret)
 {
     assert(n_stages && n_chunks && n_micro && node < n_stages);
     size_t n = 0, n_ops = 0;
@@ -100,8 +109,8 @@ int dml_schedule_make(unsigned n_stages, unsigned n_chunks, unsigned n_micro, un
     if (!s->ops || !s->n_slots)
         return -ENOMEM;
 
-    struct order forward = order_of(n_stages, n_chunks, n_micro), backward = forward;
-    size_t warm = warm_up(&forward, n_stages, node), at = 0;
+    struct order forward = order_of(n_stages, n_chunks, n_micro, hides), backward = forward;
+    size_t warm = warm_up(&forward, n_stages, node, hides), at = 0;
     for (size_t i = 0; i < n + warm; i++) {
         if (i < n)
             s->ops[at++] = next(&forward, false);

@@ -31,8 +31,12 @@ struct dml_schedule {
     unsigned *n_slots;
 };
 
-/* node < S; S, V, M >= 1. Returns 0, -ENOMEM. Owner: caller. */
+/*
+ * node < S; S, V, M >= 1. hides: nodes keep more micro-batches in flight than the time above needs,
+ * so that transfers have time to arrive while something else is computed; at most twice as many.
+ * Returns 0, -ENOMEM. Owner: caller.
+ */
 int dml_schedule_make(unsigned n_stages, unsigned n_chunks, unsigned n_micro, unsigned node,
-                      struct dml_schedule **ret);
+                      bool hides, struct dml_schedule **ret);
 struct dml_schedule *dml_schedule_free(struct dml_schedule *s);
 DML_MEM_CLEANUP(struct dml_schedule, dml_schedule_free);
