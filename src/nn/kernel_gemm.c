@@ -16,28 +16,26 @@
 
 #include <string.h>
 
+#include "nn/kernel_vec.h"
+
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
 #pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
 #endif
 
 /* HIGH × WIDE sums fill most of the registers, HIGH_3 × 3 likewise. */
 #if defined(__AVX512F__)
-#define LANES  16
 #define WIDE   4
 #define HIGH_3 6
 #define FEW    4 /* rows beside each other in sums along the rows */
 #elif defined(__AVX__)
-#define LANES  8
 #define WIDE   2
 #define HIGH_3 4
 #define FEW    2
 #elif defined(__aarch64__)
-#define LANES  4
 #define WIDE   4
 #define HIGH_3 6
 #define FEW    4
 #else
-#define LANES  4
 #define WIDE   2
 #define HIGH_3 4
 #define FEW    2
@@ -50,34 +48,8 @@
 #define DML_KERNEL_GEMM dml_kernel_gemm_base
 #endif
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int bits __attribute__((vector_size(4 * LANES)));
-typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef float four __attribute__((vector_size(16)));
 typedef float four_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-
-INLINE vec load(const float *p)
-{
-    return *(const vec_anywhere *)(const void *)p;
-}
-
-INLINE void store(float *p, vec v)
-{
-    *(vec_anywhere *)(void *)p = v;
-}
-
-/* f - 0 is f. 0 + f would be an addition each time, since -0 + 0 is 0. */
-INLINE vec splat(float f)
-{
-    return f - (vec){0};
-}
 
 /* Not a number goes through. */
 INLINE vec cut(vec v)

@@ -18,21 +18,19 @@
 #include <math.h>
 #include <string.h>
 
+#include "nn/kernel_vec.h"
+
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
 #pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
 #endif
 
 #if defined(__AVX512F__)
-#define LANES 16
 #define WIDE  4 /* vectors beside each other in a tile: 6 * 4 sums of 32 registers */
 #elif defined(__AVX__)
-#define LANES 8
 #define WIDE  2 /* 6 * 2 sums of 16 registers */
 #elif defined(__aarch64__)
-#define LANES 4
 #define WIDE  4
 #else
-#define LANES 4
 #define WIDE  2
 #endif
 #define HIGH     6 /* output channels in a tile */
@@ -47,11 +45,7 @@
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
 
-typedef float vec __attribute__((vector_size(4 * LANES)));
-typedef int bits __attribute__((vector_size(4 * LANES)));
 typedef unsigned words __attribute__((vector_size(4 * LANES))); /* sums may wrap round */
-typedef float vec_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
-
 typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* Every second lane of two vectors, from the first or the second on. */
@@ -79,31 +73,6 @@ typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may
         0, 2, 4, 6                                                                                 \
     }
 #endif
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* Loops of constant extent over the registers of a tile. */
-#ifdef __clang__
-#define UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define UNROLL _Pragma("GCC unroll 8")
-#endif
-
-INLINE vec load(const float *p)
-{
-    return *(const vec_anywhere *)(const void *)p;
-}
-
-INLINE void store(float *p, vec v)
-{
-    *(vec_anywhere *)(void *)p = v;
-}
-
-/* f - 0 is f. 0 + f would be an addition each time, since -0 + 0 is 0. */
-INLINE vec splat(float f)
-{
-    return f - (vec){0};
-}
 
 /* ---- shifted product ---------------------------------------------------------------------- */
 
