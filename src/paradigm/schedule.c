@@ -2,8 +2,8 @@
  * One forward, one backward. A node first makes as many forward operations as are needed until its
  * first backward one can come; from then on it makes one of each in turn, which bounds what it has
  * to keep; in the end come the backward ones that are left. Source: PipeDream (Narayanan et al.
- * 2019), in the synchronous form of Narayanan et al. 2021 ("Efficient Large-Scale Language Model
- * Training on GPU Clusters", 2.2), for V > 1 the interleaved one of the same paper.
+ * 2019), in the synchronous form of Narayanan et al., SC 2021, section 2.2, for V > 1 the
+ * interleaved one of the same paper.
  *
  * With V > 1 the micro-batches go round in groups: a group passes the first chunk, then the second,
  * and so on; back likewise, the last chunk first. The paper has groups of S and so wants M to be a
