@@ -116,6 +116,11 @@ uint64_t dml_ledger_clock(const struct dml_ledger *l, uint32_t rank)
     return l->members[rank].clock;
 }
 
+uint64_t dml_ledger_handed_in(const struct dml_ledger *l, uint32_t rank)
+{
+    return l->members[rank].clock + (l->members[rank].gradient ? 1 : 0);
+}
+
 size_t dml_ledger_batch(const struct dml_ledger *l, uint32_t rank, uint64_t step)
 {
     uint64_t batch = l->o.train->batch_size, n = l->o.n_samples[rank - 1];

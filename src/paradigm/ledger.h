@@ -49,6 +49,9 @@ bool dml_ledger_has(const struct dml_ledger *l, uint32_t rank);
 unsigned dml_ledger_n_members(const struct dml_ledger *l);
 uint64_t dml_ledger_clock(const struct dml_ledger *l, uint32_t rank);
 
+/* Steps whose gradients it has handed in, those included that wait for the others'. */
+uint64_t dml_ledger_handed_in(const struct dml_ledger *l, uint32_t rank);
+
 /* Samples of a rank's minibatch of that step. */
 size_t dml_ledger_batch(const struct dml_ledger *l, uint32_t rank, uint64_t step);
 

@@ -169,7 +169,8 @@ static int take_report(struct server *s, struct dml_comm_msg *io_msg)
 {
     size_t n_state = dml_model_n_state(s->task->model);
     struct seat *seat = &s->seats[io_msg->from];
-    if (!dml_ledger_has(s->ledger, io_msg->from) || io_msg->seq != seat->n_told + 1)
+    if (!dml_ledger_has(s->ledger, io_msg->from) || io_msg->seq != seat->n_told + 1 ||
+        dml_ledger_handed_in(s->ledger, io_msg->from) < io_msg->seq * s->steps_per_round)
         return 0;
     seat->n_told++;
     if (io_msg->seq == s->task->tc->train.rounds)

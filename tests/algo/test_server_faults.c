@@ -31,7 +31,8 @@ enum behaviour {
     SLOW,   /* waits until the others have gone as far as they may */
     DIES,   /* after its first round */
     SILENT, /* after its first round, until the others have had theirs */
-    LIAR,   /* a gradient of another step, one of unsound bytes, then the right one */
+    LIAR,   /* reports of rounds to come, a gradient of another step, one of unsound bytes, then the
+             * right one */
 };
 
 struct play {
@@ -65,10 +66,10 @@ static int push(struct actor *a, uint64_t step, bool sound)
     return dml_comm_send(a->comm, 0, &msg);
 }
 
-static int report(struct actor *a)
+static int report(struct actor *a, uint64_t round, double loss)
 {
-    struct dml_trainer_result done = {.n_samples = N_SHARD, .n_steps = STEPS, .loss = 1.0};
-    struct dml_comm_msg msg = {.kind = DML_MESSAGE_UPDATE, .seq = a->step / STEPS};
+    struct dml_trainer_result done = {.n_samples = N_SHARD, .n_steps = STEPS, .loss = loss};
+    struct dml_comm_msg msg = {.kind = DML_MESSAGE_UPDATE, .seq = round};
     dml_rounds_fill_update(&msg, N_SHARD, &done);
     return dml_comm_send(a->comm, 0, &msg);
 }
@@ -121,6 +122,8 @@ static bool behave(struct actor *a)
     if (a->behaviour == SILENT && a->step == STEPS)
         wait_for_others(a, 2 * STEPS);
     if (a->behaviour == LIAR) {
+        for (uint64_t round = 1; round <= N_ROUNDS + 1; round++)
+            (void)report(a, round, 99.0); /* of rounds that it has not done */
         (void)push(a, a->step + 5, true);
         (void)push(a, a->step, false);
     }
@@ -156,7 +159,7 @@ static int train(struct actor *a)
         r = push(a, a->step, true);
         a->step++;
         if (r == 0 && a->step % STEPS == 0)
-            r = report(a);
+            r = report(a, a->step / STEPS, 1.0);
         if (r < 0)
             return r;
     }
@@ -262,6 +265,8 @@ static void test_lies(void)
     struct play p;
     tap_int(play(&p, "", 0, LIAR), 0, "gradients that make no sense do no harm");
     tap_int(p.lab.rounds[2].n_participants, 3, "those that do count");
+    for (int i = 0; i < N_ROUNDS; i++)
+        tap_near(p.lab.rounds[i].loss, 1.0, 1e-9, "nobody reports a round before it is done");
     lab_done(&p.lab);
 }
 
