@@ -41,7 +41,9 @@ static struct division divide(const struct dml_crew_options *o)
     unsigned n_threads = o->train->deterministic == DML_DETERMINISTIC_STRICT ? STRICT_BLOCKS
                                                                              : o->cpu->n_threads;
     struct division d;
-    double work = 3.0 * (double)dml_model_macs(m) * (double)batch / GRAIN;
+    /* Of the whole model: where it is cut must not decide how samples are divided, or another cut
+     * would add the same numbers in another order. */
+    double work = 3.0 * (double)dml_model_whole_macs(m) * (double)batch / GRAIN;
     uint64_t most = work < 1.0 ? 1 : work > 1e6 ? 1000000 : (uint64_t)work;
     most = most < batch ? most : batch;
     d.n_threads = n_threads < most ? n_threads : (unsigned)most;

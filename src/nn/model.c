@@ -94,6 +94,11 @@ uint64_t dml_model_macs(const struct dml_model *m)
     return m->macs;
 }
 
+uint64_t dml_model_whole_macs(const struct dml_model *m)
+{
+    return m->whole_macs ? m->whole_macs : m->macs;
+}
+
 /* ---- files -------------------------------------------------------------------------------- */
 
 static int load_path(const char *path, struct dml_model **ret, struct dml_err *err)

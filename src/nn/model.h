@@ -148,6 +148,8 @@ struct dml_model_training {
 
 /* Multiply-adds of a forward pass per sample; forward and backward are about three times that. */
 uint64_t dml_model_macs(const struct dml_model *m);
+/* The same of the model that m is a part of (nn/model_cut.h), or of m. */
+uint64_t dml_model_whole_macs(const struct dml_model *m);
 
 /*
  * One pass over B samples with a workspace of dml_model_workspace(m, B, …) floats, aligned to

@@ -124,6 +124,7 @@ int dml_model_part(const struct dml_model *m, size_t first, size_t last, struct 
         return -ENOMEM;
     take_layers(part, m, first_layer, end_layer);
     part->first_layer = m->first_layer + (unsigned)first_layer;
+    part->whole_macs = dml_model_whole_macs(m);
     part->input = cuts[first] ? m->steps[cuts[first] - 1].out : m->input;
     part->loss = last == n ? m->loss : DML_LOSS_NONE;
     part->smoothing = m->smoothing;

@@ -35,6 +35,7 @@ struct dml_model {
     uint64_t macs;
     size_t n_codes;       /* of x, per sample, which the loss reads */
     unsigned first_layer; /* of a part: number of its first layer in the whole model */
+    uint64_t whole_macs;  /* of a part: of the whole model; 0: it is whole */
 };
 
 /* The steps before which the model can be cut, then n_steps: [1 + n]. Returns n. */
