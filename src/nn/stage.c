@@ -237,6 +237,11 @@ void dml_stage_wait(struct dml_stage *s, size_t at)
     dml_reduce_wait(&s->reduce, at);
 }
 
+bool dml_stage_is_busy(const struct dml_stage *s)
+{
+    return s->runs && atomic_load(&s->n_left) > 0;
+}
+
 /* What the threads have found, in order of their numbers. */
 static void add_up(const struct dml_stage *s, double *ret_loss, size_t *ret_correct)
 {

@@ -88,6 +88,9 @@ void dml_stage_learn_begin(struct dml_stage *s, const float *x, const int32_t *l
 void dml_stage_wait(struct dml_stage *s, size_t at);
 void dml_stage_learn_end(struct dml_stage *s, double *ret_loss, size_t *ret_correct);
 
+/* Whether the threads still compute what was ordered: between learn_begin and learn_end. */
+bool dml_stage_is_busy(const struct dml_stage *s);
+
 /*
  * A stage: x [b][D] → y [b][O], b = 1 … batch. Slot keeps a copy of x and what else backward
  * needs; slots of a stage are 0 … n_slots - 1 and may be used in any order. These block.

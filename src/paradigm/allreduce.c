@@ -69,6 +69,7 @@ static int trainee_init(struct trainee *t, struct dml_task *task, struct dml_err
     r = dml_stage_new(&o, &t->stage, err);
     if (r < 0)
         return r;
+    t->group.stage = t->stage;
     t->n_params = dml_model_n_params(task->model);
     t->n_vec = dml_model_n_vec(task->model);
     t->n_whole = dml_legs_n_state(task);

@@ -230,9 +230,20 @@ static bool find_early(struct dml_group *g, uint32_t rank, uint64_t tag, struct 
     return false;
 }
 
+static uint64_t sending_us(const struct dml_group *g)
+{
+    struct dml_comm_stats stats;
+    dml_comm_stats(g->task->comm, &stats);
+    return stats.sending_us;
+}
+
 int dml_group_recv(struct dml_group *g, unsigned from, uint64_t tag, struct dml_buf **ret)
 {
     uint32_t rank = g->ranks[from];
+    if (!g->order.kind && find_early(g, rank, tag, ret))
+        return 0;
+    bool idle = !g->stage || !dml_stage_is_busy(g->stage);
+    uint64_t sending = sending_us(g);
     uint64_t began = dml_clock_now_us(), deadline = began + g->task->tc->cluster.step_deadline_us;
     int r = g->order.kind ? -ERESTART : 0;
     while (r == 0) {
@@ -247,7 +258,10 @@ int dml_group_recv(struct dml_group *g, unsigned from, uint64_t tag, struct dml_
         else if (dml_clock_now_us() >= deadline)
             r = stuck(g, rank, false);
     }
-    g->idle_us += dml_clock_now_us() - began;
+    if (idle) {
+        g->idle_us += dml_clock_now_us() - began;
+        g->exposed_us += sending_us(g) - sending;
+    }
     return r;
 }
 
@@ -343,7 +357,7 @@ static int take_leg(struct dml_group *g, struct dml_group_leg *leg)
     leg->part = meta[DML_LEG_HAS_PART] > 0.0 ? dml_buf_floats(msg->body) + g->n : NULL;
     if (leg->part ? (msg->body->len - head) % sizeof(float) : msg->body->len != head)
         return -EPROTO;
-    g->idle_us = 0;
+    g->idle_us = g->exposed_us = 0;
     dml_comm_stats(g->task->comm, &g->before);
     return 0;
 }
@@ -411,6 +425,7 @@ int dml_group_answer(struct dml_group *g, const struct dml_group_leg *leg,
                  [DML_UPDATE_WORK_US] = (double)result->compute_us,
                  [DML_UPDATE_IDLE_US] = (double)g->idle_us,
                  [DML_UPDATE_SENDING_US] = (double)(now.sending_us - g->before.sending_us),
+                 [DML_UPDATE_EXPOSED_US] = (double)g->exposed_us,
                  [DML_UPDATE_SENT_BYTES] = (double)(now.sent_bytes - g->before.sent_bytes),
                  [DML_UPDATE_RECEIVED_BYTES] =
                      (double)(now.received_bytes - g->before.received_bytes),

@@ -23,6 +23,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "nn/stage.h"
 #include "paradigm/message.h"
 #include "paradigm/paradigm.h"
 
@@ -42,7 +43,10 @@ struct dml_group {
     uint64_t generation;
     uint64_t ahead_bytes;       /* set by a paradigm whose members run further ahead of each other
                                  * than a few vectors of the model: how many bytes */
+    const struct dml_stage *stage; /* of a paradigm that computes while it waits for messages:
+                                    * then it is not idle. NULL: none. Borrowed */
     uint64_t idle_us;           /* waited for messages of members, in this leg */
+    uint64_t exposed_us;        /* … while something of its own waited to be sent */
 
     bool cached;                /* the shard came from the cache */
     struct dml_comm_msg order;  /* of the master, not yet carried out; kind 0: none */

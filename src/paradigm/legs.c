@@ -429,7 +429,7 @@ static int conclude(struct legs *l, const struct leg *leg, struct dml_err *err)
         const struct dml_comm_msg *msg = &l->held[l->ranks[i]];
         if (msg->body)
             dml_legs_put(&l->deal, &l->s, l->n, i, dml_buf_floats(msg->body));
-        dml_rounds_answer(&l->rounds, msg);
+        dml_legs_layers(&l->deal, l->n, i, dml_rounds_answer(&l->rounds, msg));
         l->agrees[l->ranks[i]] = true;
     }
     l->s.step = (uint64_t)l->held[l->ranks[0]].meta[DML_UPDATE_OPTIM_STEP];

@@ -46,6 +46,8 @@ struct dml_legs_ops {
     bool (*sends)(void *arg, unsigned n, unsigned i);
     /* Number of member i's shard, or DML_PROVISION_NO_SHARD. [its rank - 1] */
     uint32_t (*shard)(void *arg, unsigned n, unsigned i);
+    /* Which layers member i has, for people: "1-3 7-9". [all: ""] */
+    void (*layers)(void *arg, unsigned n, unsigned i, char *ret, size_t ret_len);
 };
 
 /* part, take and put go together. */

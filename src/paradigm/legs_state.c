@@ -67,3 +67,10 @@ bool dml_legs_sends(const struct dml_legs_deal *d, unsigned n, unsigned i)
 {
     return d->ops->sends ? d->ops->sends(d->arg, n, i) : i == 0;
 }
+
+void dml_legs_layers(const struct dml_legs_deal *d, unsigned n, unsigned i,
+                     struct dml_round_worker *io_worker)
+{
+    if (d->ops->layers)
+        d->ops->layers(d->arg, n, i, io_worker->layers, sizeof(io_worker->layers));
+}

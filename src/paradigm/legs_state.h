@@ -20,3 +20,5 @@ void dml_legs_take(const struct dml_legs_deal *d, const struct dml_legs_state *s
 void dml_legs_put(const struct dml_legs_deal *d, struct dml_legs_state *io_s, unsigned n,
                   unsigned i, const float *part);
 bool dml_legs_sends(const struct dml_legs_deal *d, unsigned n, unsigned i);
+void dml_legs_layers(const struct dml_legs_deal *d, unsigned n, unsigned i,
+                     struct dml_round_worker *io_worker);

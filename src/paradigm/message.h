@@ -49,12 +49,13 @@ enum {
     DML_UPDATE_LOSS,
     DML_UPDATE_ACCURACY,
     DML_UPDATE_WORK_US,
-    DML_UPDATE_IDLE_US,        /* waited for other workers */
-    DML_UPDATE_SENDING_US,     /* something waited to be sent */
-    DML_UPDATE_SENT_BYTES,     /* by this worker, to all */
+    DML_UPDATE_IDLE_US,    /* waited for other workers, and computed nothing meanwhile */
+    DML_UPDATE_SENDING_US, /* something waited to be sent */
+    DML_UPDATE_EXPOSED_US, /* … while the worker was idle */
+    DML_UPDATE_SENT_BYTES, /* by this worker, to all */
     DML_UPDATE_RECEIVED_BYTES,
-    DML_UPDATE_OPTIM_STEP,     /* that the optimiser has made since the run began */
-    DML_UPDATE_CHECK,          /* the same for all whose state should be the same; 0: not said */
+    DML_UPDATE_OPTIM_STEP, /* that the optimiser has made since the run began */
+    DML_UPDATE_CHECK,      /* the same for all whose state should be the same; 0: not said */
     DML_UPDATE_N_
 };
 

@@ -14,10 +14,12 @@
  * which alone holds all of it: the model may be larger than any worker.
  */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/err.h"
 #include "nn/model.h"
+#include "nn/model_cut.h"
 #include "nn/optim.h"
 #include "paradigm/feed.h"
 #include "paradigm/group.h"
@@ -100,6 +102,26 @@ static uint32_t shard(void *arg, unsigned n, unsigned i)
     return i % l->n_stages == 0 ? i / l->n_stages : DML_PROVISION_NO_SHARD;
 }
 
+/* By the numbers of dmlctl models; where there is no room for all, the first ones. */
+static void layers(void *arg, unsigned n, unsigned i, char *ret, size_t ret_len)
+{
+    const struct lead *lead = arg;
+    const struct dml_layout *l = lead->of[n];
+    size_t used = 0;
+    ret[0] = '\0';
+    for (size_t run = i % l->n_stages; run < l->n_runs; run += l->n_stages) {
+        unsigned first = dml_model_cut_layer(lead->task->model, l->runs[run].first);
+        unsigned last = dml_model_cut_layer(lead->task->model, l->runs[run].last) - 1;
+        int len = snprintf(ret + used, ret_len - used, last > first ? "%s%u-%u" : "%s%u",
+                           used ? " " : "", first, last);
+        if (len < 0 || (size_t)len >= ret_len - used) {
+            ret[used] = '\0';
+            return;
+        }
+        used += (size_t)len;
+    }
+}
+
 static const struct dml_legs_ops ops = {
     .fit = fit,
     .part = part,
@@ -107,6 +129,7 @@ static const struct dml_legs_ops ops = {
     .put = put,
     .sends = sends,
     .shard = shard,
+    .layers = layers,
 };
 
 static int pipeline_master(struct dml_task *task, struct dml_err *err)

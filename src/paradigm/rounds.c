@@ -70,7 +70,7 @@ static struct dml_round_worker *row_of(struct dml_rounds *r, uint32_t rank)
     return w;
 }
 
-void dml_rounds_answer(struct dml_rounds *r, const struct dml_comm_msg *msg)
+struct dml_round_worker *dml_rounds_answer(struct dml_rounds *r, const struct dml_comm_msg *msg)
 {
     struct dml_round_worker *w = row_of(r, msg->from);
     uint64_t work_us = (uint64_t)msg->meta[DML_UPDATE_WORK_US];
@@ -79,13 +79,16 @@ void dml_rounds_answer(struct dml_rounds *r, const struct dml_comm_msg *msg)
     w->loss = before > 0.0 ? (w->loss * before + loss * n) / (before + n) : loss;
     w->n_samples += (uint64_t)n;
     w->work_us += work_us;
+    w->n_steps += (uint64_t)msg->meta[DML_UPDATE_STEPS];
     w->idle_us += (uint64_t)msg->meta[DML_UPDATE_IDLE_US];
     w->sending_us += (uint64_t)msg->meta[DML_UPDATE_SENDING_US];
+    w->exposed_us += (uint64_t)msg->meta[DML_UPDATE_EXPOSED_US];
     w->sent_bytes += (uint64_t)msg->meta[DML_UPDATE_SENT_BYTES];
     w->received_bytes += (uint64_t)msg->meta[DML_UPDATE_RECEIVED_BYTES];
     r->work_sum_us += work_us;
     r->loss_sum += loss * n;
     r->sample_sum += n;
+    return w;
 }
 
 static bool is_finite(const float *x, size_t n)
@@ -134,6 +137,7 @@ int dml_rounds_end(struct dml_rounds *r, bool vec_is_new, const char *strategy, 
     dml_comm_stats(task->comm, &now);
     record->sent_bytes = now.sent_bytes - r->before.sent_bytes;
     record->received_bytes = now.received_bytes - r->before.received_bytes;
+    record->sending_us = now.sending_us - r->before.sending_us;
     if (r->saved_bytes)
         record->unfiltered_bytes = record->sent_bytes + record->received_bytes + r->saved_bytes;
 

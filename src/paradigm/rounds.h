@@ -35,8 +35,9 @@ void dml_rounds_begin(struct dml_rounds *r, uint64_t round);
 bool dml_rounds_update_is_sound(const struct dml_rounds *r, const struct dml_comm_msg *msg,
                                 size_t n_vec);
 
-/* Counts a sound answer in; several of a worker in one round add up. */
-void dml_rounds_answer(struct dml_rounds *r, const struct dml_comm_msg *msg);
+/* Counts a sound answer in; several of a worker in one round add up. Returns the worker's row of
+ * the round. */
+struct dml_round_worker *dml_rounds_answer(struct dml_rounds *r, const struct dml_comm_msg *msg);
 
 /*
  * The clock stops; task->vec is evaluated when that is due and `vec_is_new` (standalone moves its

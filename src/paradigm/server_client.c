@@ -31,8 +31,9 @@ struct client {
     struct dml_buf *body;        /* of the last push */
     struct dml_trainer_result round;
     double loss, correct;        /* sums over the round */
-    uint64_t idle_us, work_before_us;
-    struct dml_comm_stats before; /* at the begin of the round */
+    uint64_t idle_us, exposed_us, work_before_us;
+    uint64_t since_us;                       /* it listens */
+    struct dml_comm_stats before, listening; /* at the begin of the round; since_us */
     bool is_over;
 };
 
@@ -72,6 +73,13 @@ static void client_done(struct client *c)
     (void)dml_buf_unref(c->body);
 }
 
+/* What was before is no idleness of this round. */
+static void listen_from_now(struct client *c)
+{
+    dml_comm_stats(c->task->comm, &c->listening);
+    c->since_us = dml_clock_now_us();
+}
+
 /* From the master's parameters and step on; also again, when it had given us up. */
 static int begin(struct client *c, const struct dml_comm_msg *fit)
 {
@@ -91,8 +99,9 @@ static int begin(struct client *c, const struct dml_comm_msg *fit)
         memset(c->change, 0, c->n_params * sizeof(float));
     c->round = (struct dml_trainer_result){0};
     c->loss = c->correct = 0.0;
-    c->idle_us = 0;
-    dml_comm_stats(c->task->comm, &c->before);
+    c->idle_us = c->exposed_us = 0;
+    listen_from_now(c);
+    c->before = c->listening;
     c->feed = dml_feed_free(c->feed);
     return dml_feed_new(c->shard, &tc->train, &tc->data, c->task->comm->rank, c->steps_per_epoch,
                         &c->feed);
@@ -135,11 +144,14 @@ static bool may_begin(const struct client *c)
 /* Takes what has arrived, and waits as long as the next step may not begin. */
 static int listen(struct client *c)
 {
-    uint64_t began = dml_clock_now_us();
+    struct dml_comm_stats now;
     int r = 0;
+    listen_from_now(c);
     while (r == 0 && !c->is_over)
         r = take(c, may_begin(c) ? 0 : DML_CLOCK_NEVER);
-    c->idle_us += dml_clock_now_us() - began;
+    dml_comm_stats(c->task->comm, &now);
+    c->idle_us += dml_clock_now_us() - c->since_us;
+    c->exposed_us += now.sending_us - c->listening.sending_us;
     return r == -ETIMEDOUT ? 0 : r;
 }
 
@@ -223,12 +235,13 @@ static int report(struct client *c)
     dml_comm_stats(c->task->comm, &now);
     msg.meta[DML_UPDATE_IDLE_US] = (double)c->idle_us;
     msg.meta[DML_UPDATE_SENDING_US] = (double)(now.sending_us - c->before.sending_us);
+    msg.meta[DML_UPDATE_EXPOSED_US] = (double)c->exposed_us;
     msg.meta[DML_UPDATE_SENT_BYTES] = (double)(now.sent_bytes - c->before.sent_bytes);
     msg.meta[DML_UPDATE_RECEIVED_BYTES] = (double)(now.received_bytes - c->before.received_bytes);
     c->before = now;
     c->round = (struct dml_trainer_result){0};
     c->loss = c->correct = 0.0;
-    c->idle_us = 0;
+    c->idle_us = c->exposed_us = 0;
     return dml_comm_send(c->task->comm, 0, &msg);
 }
 

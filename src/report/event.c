@@ -285,11 +285,17 @@ static void add_worker(struct dml_record *rec, const struct dml_round_worker *w)
     dml_record_text(rec, dml_record_worker_name(rec, w->rank, "ID"), w->id);
     dml_record_int(rec, dml_record_worker_name(rec, w->rank, "WORK_US"), (int64_t)w->work_us);
     dml_record_int(rec, dml_record_worker_name(rec, w->rank, "SAMPLES"), (int64_t)w->n_samples);
+    dml_record_int(rec, dml_record_worker_name(rec, w->rank, "STEPS"), (int64_t)w->n_steps);
+    if (w->layers[0])
+        dml_record_text(rec, dml_record_worker_name(rec, w->rank, "LAYERS"), w->layers);
     dml_record_real(rec, dml_record_worker_name(rec, w->rank, "LOSS"), w->loss);
     if (w->sent_bytes > 0) {
         dml_record_int(rec, dml_record_worker_name(rec, w->rank, "IDLE_US"), (int64_t)w->idle_us);
         dml_record_int(rec, dml_record_worker_name(rec, w->rank, "SENDING_US"),
                        (int64_t)w->sending_us);
+        if (w->exposed_us != DML_EVENT_UNKNOWN)
+            dml_record_int(rec, dml_record_worker_name(rec, w->rank, "EXPOSED_US"),
+                           (int64_t)w->exposed_us);
         dml_record_int(rec, dml_record_worker_name(rec, w->rank, "SENT_BYTES"),
                        (int64_t)w->sent_bytes);
         dml_record_int(rec, dml_record_worker_name(rec, w->rank, "RECEIVED_BYTES"),
@@ -320,6 +326,7 @@ void dml_event_round(struct dml_events *ev, const struct dml_event_run *run,
     dml_record_int(&rec, "DML_PARTICIPANTS", round->n_participants);
     dml_record_int(&rec, "DML_EXPECTED", round->n_expected);
     add_times(&rec, round->t_us, round->work_us, round->overhead_us);
+    dml_record_int(&rec, "DML_SENDING_US", (int64_t)round->sending_us);
     dml_record_int(&rec, "DML_SENT_BYTES", (int64_t)round->sent_bytes);
     dml_record_int(&rec, "DML_RECEIVED_BYTES", (int64_t)round->received_bytes);
     if (round->unfiltered_bytes)

@@ -34,18 +34,24 @@ enum dml_event_kind {
     DML_EVENT_MAX_
 };
 
+/* What records of before did not say yet. */
+#define DML_EVENT_UNKNOWN UINT64_MAX
+
 /* One worker's share of one round. */
 struct dml_round_worker {
     uint32_t rank;
     char id[64];
     uint64_t work_us;
-    uint64_t idle_us;    /* waited for other workers; these four: where workers exchange messages */
+    uint64_t n_steps;    /* of the optimiser that it took part in */
+    uint64_t idle_us;    /* waited for other workers; these five: where workers exchange messages */
     uint64_t sending_us; /* something waited to be sent; it may have computed meanwhile */
+    uint64_t exposed_us; /* … and did not, but was idle; DML_EVENT_UNKNOWN: not recorded then */
     uint64_t sent_bytes, received_bytes;
     uint64_t n_samples;
     double loss;
     double temperature_c; /* negative: unknown */
     int32_t throttled;    /* -1 unknown */
+    char layers[48];      /* that it has, "1-3 7-9"; "" where everybody has all */
 };
 
 struct dml_round {
@@ -56,6 +62,7 @@ struct dml_round {
     uint64_t work_us;                    /* mean of the participants' work times */
     uint64_t overhead_us;                /* t_us - work_us */
     uint64_t sent_bytes, received_bytes; /* master's view, this round */
+    uint64_t sending_us;                 /* something of the master's waited to be sent */
     uint64_t unfiltered_bytes; /* what both would have been without a significance filter; 0: none */
     double loss;                         /* mean training loss, weighted by samples */
     bool evaluated;

@@ -11,10 +11,10 @@
 
 /*
  * Workers listed one by one in a round's record: the journal takes 1024 fields per entry, a worker
- * costs up to ten. The results keep all of them.
+ * costs up to thirteen. The results keep all of them.
  */
 #define DML_RECORD_WORKERS_MAX   64
-#define DML_RECORD_WORKER_FIELDS 10
+#define DML_RECORD_WORKER_FIELDS 13
 #define DML_RECORD_FIELDS_MAX    (48 + DML_RECORD_WORKERS_MAX * DML_RECORD_WORKER_FIELDS)
 
 struct dml_record {

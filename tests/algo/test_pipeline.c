@@ -182,6 +182,51 @@ static void test_overlap(void)
     }
 }
 
+/* What the records say of each node; numbers of layers as `dmlctl models` prints them. */
+static void test_records(void)
+{
+    static const struct {
+        const char *keys, *layers[4];
+        unsigned nodes;
+    } rows[] = {
+        {"[testcase]\nnodes = 2\ncores = 2\n[parallel]\nparadigm = pipeline\ncut = 6\n",
+         {"1-5", "6-9"},
+         2},
+        {"[testcase]\nnodes = 3\ncores = 3\n[parallel]\nparadigm = pipeline\ncut = 3 9\n",
+         {"1-2", "3-8", "9"},
+         3},
+        {"[testcase]\nnodes = 2\ncores = 2\n[parallel]\nparadigm = ring\nchunks = 2\n"
+         "checkpoint-steps = 3\n",
+         {NULL, NULL},
+         2},
+        {"[testcase]\nnodes = 4\ncores = 4\n[parallel]\nparadigm = hybrid\nreplicas = 2\n",
+         {NULL, NULL, NULL, NULL},
+         4},
+    };
+    for (size_t k = 0; k < ARRAY_SIZE(rows); k++) {
+        struct lab lab;
+        init(&lab, &subjects[0], rows[k].keys, optimizers[0], 4);
+        tap_int(lab_run(&lab), 0, "a run whose records are read");
+        tap_int(lab.rounds[1].n_participants, (int)rows[k].nodes, "nodes");
+        const struct dml_round_worker *w = lab.workers[1];
+        uint64_t n_train = 88, shard = k == 3 ? n_train / 2 : n_train;
+        for (unsigned i = 0; i < rows[k].nodes; i++) {
+            tap_int((long long)w[i].n_steps, 2 * (long long)((shard + 15) / 16),
+                    "steps of a node: those of two epochs");
+            tap_ok(w[i].layers[0], "its layers: %s", w[i].layers);
+            if (rows[k].layers[i])
+                tap_str(w[i].layers, rows[k].layers[i], "which were told");
+            tap_ok(w[i].exposed_us <= w[i].sending_us, "no more exposed than sent");
+        }
+        if (k == 2)
+            tap_ok(strchr(w[0].layers, ' ') && strchr(w[1].layers, ' '), "two runs of each");
+        if (k == 3)
+            tap_ok(!strcmp(w[0].layers, w[2].layers) && !strcmp(w[1].layers, w[3].layers),
+                   "replicas are alike");
+        lab_done(&lab);
+    }
+}
+
 /* One message of more than 64 MiB, of a model with few parameters. */
 static void test_wide(void)
 {
@@ -204,6 +249,7 @@ int main(void)
             test_shape(&subjects[i], k);
     test_repeats();
     test_overlap();
+    test_records();
     test_wide();
     return tap_done();
 }
