@@ -102,8 +102,8 @@ int dml_check_case(const struct dml_testcase *tc, const struct dml_ini *ini, con
     }
     if (tc->parallel.paradigm == DML_PARADIGM_STANDALONE && c->nodes > 1)
         return dml_err_at(err, -EINVAL, nodes.file, nodes.line,
-                          "paradigm = standalone is one worker alone, not nodes = %llu; it needs a "
-                          "file of its own",
+                          "paradigm = standalone is one worker alone, not nodes = %llu: write "
+                          "nodes = 1, in [testcase standalone] where others have more",
                           (unsigned long long)c->nodes);
     r = check_cores(tc, cores.line ? cores : nodes, err);
     if (r < 0)

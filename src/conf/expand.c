@@ -40,7 +40,7 @@ static void split(struct dml_expand_item *item)
 }
 
 int dml_expand_add(struct dml_expand *x, const struct dml_ini_entry *entry,
-                   const struct dml_opt *row, bool is_plugin)
+                   const struct dml_opt *row, bool is_plugin, unsigned paradigms)
 {
     if (x->n_items == x->n_room) {
         size_t n_room = x->n_room ? 2 * x->n_room : 32;
@@ -51,7 +51,8 @@ int dml_expand_add(struct dml_expand *x, const struct dml_ini_entry *entry,
         x->n_room = n_room;
     }
     struct dml_expand_item *item = &x->items[x->n_items];
-    *item = (struct dml_expand_item){.entry = entry, .row = row, .is_plugin = is_plugin};
+    *item = (struct dml_expand_item){
+        .entry = entry, .row = row, .is_plugin = is_plugin, .paradigms = paradigms};
     item->block = strdup(entry->value);
     item->words = calloc(strlen(entry->value) / 2 + 1, sizeof(*item->words));
     x->n_items++;

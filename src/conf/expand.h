@@ -18,6 +18,7 @@ struct dml_expand_item {
     const struct dml_ini_entry *entry; /* borrowed */
     const struct dml_opt *row;         /* borrowed; only what splitting needs to know */
     bool is_plugin;                    /* a key of the strategy's own */
+    unsigned paradigms; /* bit k: it means something where the paradigm is of kind k */
     char *block;                       /* the words */
     const char **words;
     size_t n_words; /* at least 1 */
@@ -32,7 +33,7 @@ struct dml_expand {
 
 /* Splits the entry's value as its row says. Returns 0 or -ENOMEM. entry and row are borrowed. */
 int dml_expand_add(struct dml_expand *x, const struct dml_ini_entry *entry,
-                   const struct dml_opt *row, bool is_plugin);
+                   const struct dml_opt *row, bool is_plugin, unsigned paradigms);
 void dml_expand_done(struct dml_expand *x);
 
 /* Sets n_cases and the strides: row-major, the last key of the file varies fastest.

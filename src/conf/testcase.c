@@ -19,11 +19,13 @@
 #include "conf/check.h"
 #include "conf/expand.h"
 #include "conf/known.h"
+#include "conf/override.h"
 #include "conf/parallel.h"
 #include "conf/sections.h"
 
 struct reading {
     const struct dml_ini *ini;
+    struct dml_override override;
     const char *file;
     const char *plugin_dir;
     struct dml_expand expand;
@@ -34,6 +36,7 @@ struct reading {
 static void done_reading(struct reading *rd)
 {
     dml_expand_done(&rd->expand);
+    dml_override_done(&rd->override);
     for (size_t i = 0; i < rd->n_loaders; i++)
         dml_loader_close(rd->loaders[i]);
     free(rd->loaders);
@@ -85,7 +88,7 @@ static int open_strategies(struct reading *rd, struct dml_err *err)
     struct dml_ini_entry dflt = {.value = row->dflt};
     const struct dml_ini_entry *e = dml_ini_find(rd->ini, "strategy", "name");
     struct dml_expand names = {0};
-    int r = dml_expand_add(&names, e ? e : &dflt, row, false);
+    int r = dml_expand_add(&names, e ? e : &dflt, row, false, ~0u);
     size_t n = r == 0 ? names.items[0].n_words : 0;
     rd->loaders = calloc(n + 1, sizeof(struct dml_loader *));
     if (!rd->loaders)
@@ -99,15 +102,20 @@ static int open_strategies(struct reading *rd, struct dml_err *err)
 }
 
 /* Finds the row of one entry and adds it to the matrix. */
-static int add_entry(struct reading *rd, const struct dml_ini_entry *e, struct dml_err *err)
+static int add_entry(struct reading *rd, const struct dml_override_entry *own, struct dml_err *err)
 {
+    const struct dml_ini_entry *e = &own->entry;
+    unsigned paradigms = own->paradigms;
+    for (int kind = 0; kind < DML_PARADIGM_MAX_; kind++)
+        if (!dml_parallel_uses(kind, e->section, e->key))
+            paradigms &= ~(1u << kind);
     const struct dml_opt *tables[DML_SECTIONS_N + 2], *row = NULL;
     bool is_plugin = !strcmp(e->section, "strategy") && strcmp(e->key, "name") != 0;
     int r = 0;
     if (!is_plugin) {
         dml_sections_tables(NULL, tables);
         r = dml_known_find(tables, e, &row, err);
-        return r < 0 ? r : dml_expand_add(&rd->expand, e, row, false);
+        return r < 0 ? r : dml_expand_add(&rd->expand, e, row, false, paradigms);
     }
     if (!rd->plugin_dir)
         return 0;
@@ -117,7 +125,7 @@ static int add_entry(struct reading *rd, const struct dml_ini_entry *e, struct d
         dml_sections_tables(dml_loader_strategy(rd->loaders[i])->opts, tables);
         r = dml_known_find(tables, e, &row, err);
     }
-    return r < 0 ? r : dml_expand_add(&rd->expand, e, row, true);
+    return r < 0 ? r : dml_expand_add(&rd->expand, e, row, true, paradigms);
 }
 
 /* nodes = 2:4 sets two keys; the row is that of nodes. */
@@ -143,7 +151,10 @@ static bool is_pairs(const struct dml_expand_item *item)
 static int check_pairs(const struct reading *rd, const struct dml_expand_item *item,
                        struct dml_err *err)
 {
-    const struct dml_ini_entry *cores = dml_ini_find(rd->ini, "testcase", "cores");
+    const struct dml_ini_entry *cores = NULL;
+    for (int kind = 0; kind < DML_PARADIGM_MAX_ && !cores; kind++)
+        if (item->paradigms >> kind & 1u)
+            cores = dml_ini_find(dml_override_view(&rd->override, kind), "testcase", "cores");
     if (cores)
         return dml_err_at(err, -EINVAL, cores->file, cores->line,
                           "cores is set twice: nodes = %.60s in line %u says it already",
@@ -210,6 +221,12 @@ static int fill_strategy(struct dml_testcase *tc, const struct reading *rd, size
     return r;
 }
 
+/* Whether an entry holds in a case and means something to it. */
+static bool applies(const struct dml_expand_item *item, const struct dml_testcase *tc)
+{
+    return item->paradigms >> tc->parallel.paradigm & 1u;
+}
+
 /* "3:6", then key=word for every list but nodes and cores. */
 static int fill_label(struct dml_testcase *tc, const struct dml_expand *x, size_t i_case)
 {
@@ -224,7 +241,7 @@ static int fill_label(struct dml_testcase *tc, const struct dml_expand *x, size_
     for (size_t i = 0; i < x->n_items; i++) {
         const struct dml_expand_item *item = &x->items[i];
         const struct dml_ini_entry *e = item->entry;
-        if (item->n_words == 1 || !strcmp(e->section, "testcase"))
+        if (item->n_words == 1 || !strcmp(e->section, "testcase") || !applies(item, tc))
             continue;
         /* Two sections have a key `name`: what it names says more. */
         fprintf(f, " %s=%s", strcmp(e->key, "name") ? e->key : e->section,
@@ -238,39 +255,56 @@ static int fill_label(struct dml_testcase *tc, const struct dml_expand *x, size_
     return 0;
 }
 
+static int set_item(struct dml_testcase *tc, const struct dml_expand_item *item, size_t i_case,
+                    struct dml_err *err)
+{
+    const char *word = dml_expand_word(item, i_case);
+    return is_pairs(item)
+               ? set_pair(tc, item, word, err)
+               : dml_sections_set(tc, item->row, word, item->entry->file, item->entry->line, err);
+}
+
+/* Which paradigm it is decides which other entries hold. */
+static int fill_paradigm(struct dml_testcase *tc, const struct reading *rd, size_t i_case,
+                         struct dml_err *err)
+{
+    for (size_t i = 0; i < rd->expand.n_items; i++) {
+        const struct dml_ini_entry *e = rd->expand.items[i].entry;
+        if (!strcmp(e->section, "parallel") && !strcmp(e->key, "paradigm"))
+            return set_item(tc, &rd->expand.items[i], i_case, err);
+    }
+    return 0;
+}
+
 static int fill_case(struct dml_testcase *tc, const struct reading *rd, size_t i_case,
                      struct dml_err *err)
 {
     int r = 0;
     for (const struct dml_section *s = dml_sections; r == 0 && s->opts; s++)
         r = dml_opt_defaults(s->opts, (char *)tc + s->offset);
+    if (r == 0)
+        r = fill_paradigm(tc, rd, i_case, err);
     for (size_t i = 0; r == 0 && i < rd->expand.n_items; i++) {
         const struct dml_expand_item *item = &rd->expand.items[i];
-        const char *word = dml_expand_word(item, i_case);
-        if (item->is_plugin)
-            continue;
-        r = is_pairs(item)
-                ? set_pair(tc, item, word, err)
-                : dml_sections_set(tc, item->row, word, item->entry->file, item->entry->line, err);
+        if (!item->is_plugin && applies(item, tc))
+            r = set_item(tc, item, i_case, err);
     }
     if (r == 0 && !tc->testcase.name[0])
         r = name_from_file(tc, rd->file);
     if (r == 0)
         r = fill_strategy(tc, rd, i_case, err);
     if (r == 0)
-        r = dml_check_case(tc, rd->ini, rd->file, err);
+        r = dml_check_case(tc, dml_override_view(&rd->override, tc->parallel.paradigm), rd->file,
+                           err);
     return r < 0 ? r : fill_label(tc, &rd->expand, i_case);
 }
 
 /* A list that means nothing to the case's paradigm repeats the case: true for all but the first. */
 static bool is_repeated(const struct dml_testcase *tc, const struct dml_expand *x, size_t i_case)
 {
-    for (size_t i = 0; i < x->n_items; i++) {
-        const struct dml_ini_entry *e = x->items[i].entry;
-        if (dml_expand_index(&x->items[i], i_case) > 0 &&
-            !dml_parallel_uses(tc->parallel.paradigm, e->section, e->key))
+    for (size_t i = 0; i < x->n_items; i++)
+        if (dml_expand_index(&x->items[i], i_case) > 0 && !applies(&x->items[i], tc))
             return true;
-    }
     return false;
 }
 
@@ -292,7 +326,7 @@ static int fill_cases(struct dml_testcases *t, const struct reading *rd, struct 
             t->n_cases--;
         }
     }
-    int r = dml_parallel_check_keys(paradigms, rd->ini, err);
+    int r = dml_override_check(&rd->override, paradigms, err);
     return r < 0 ? r : dml_check_labels(t, rd->file, err);
 }
 
@@ -302,9 +336,9 @@ static int read_cases(const struct dml_ini *ini, const char *file, const char *p
     _cleanup_(done_reading) struct reading rd = {
         .ini = ini, .file = file, .plugin_dir = plugin_dir};
     _cleanup_(dml_testcases_freep) struct dml_testcases *t = calloc(1, sizeof(*t));
-    int r = t ? 0 : -ENOMEM;
-    for (size_t i = 0; r == 0 && i < ini->n_entries; i++)
-        r = add_entry(&rd, &ini->entries[i], err);
+    int r = t ? dml_override_init(&rd.override, ini, err) : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < rd.override.n_entries; i++)
+        r = add_entry(&rd, &rd.override.entries[i], err);
     if (r == 0)
         r = dml_expand_count(&rd.expand, err);
     for (size_t i = 0; r == 0 && i < rd.expand.n_items; i++)

@@ -79,15 +79,14 @@ static void test_matrix(void)
     LABELS(SMALL "[strategy]\nname = twokeys\nmu = 0 1\n", "1 mu=0", "1 mu=1");
     /* A paradigm without strategy is not repeated for each strategy. */
     LABELS(SMALL "[parallel]\nparadigm = standalone federated\n[strategy]\nname = fedavg twokeys\n",
-           "1 paradigm=standalone strategy=fedavg", "1 paradigm=federated strategy=fedavg",
+           "1 paradigm=standalone", "1 paradigm=federated strategy=fedavg",
            "1 paradigm=federated strategy=twokeys");
 
-    /* Nor for each word of a key that it does not know. */
-    LABELS(SMALL "[parallel]\nparadigm = allreduce server\naccumulate = 1 3\nstaleness = 0 unbounded\n",
-           "1 paradigm=allreduce accumulate=1 staleness=0",
-           "1 paradigm=allreduce accumulate=3 staleness=0",
-           "1 paradigm=server accumulate=1 staleness=0",
-           "1 paradigm=server accumulate=1 staleness=unbounded");
+    /* Nor for each word of a key that it does not know, nor called after one. */
+    LABELS(SMALL
+           "[parallel]\nparadigm = allreduce server\naccumulate = 1 3\nstaleness = 0 unbounded\n",
+           "1 paradigm=allreduce accumulate=1", "1 paradigm=allreduce accumulate=3",
+           "1 paradigm=server staleness=0", "1 paradigm=server staleness=unbounded");
     LABELS(SMALL "[parallel]\nparadigm = federated ring\n[strategy]\nname = fedavg\n"
                  "[cluster]\non-loss = wait\n", "1 paradigm=federated", "1 paradigm=ring");
 
@@ -99,6 +98,45 @@ static void test_matrix(void)
     tap_near(t->cases[1].testcase.cores, 4.5, 0, "its cores");
     tap_near(dml_testcase_cores_per_node(&t->cases[1]), 1.5, 0, "cores of each node");
     tap_int((long long)t->cases[1].testcase.repeats, 3, "repeats");
+}
+
+/* Sections for one paradigm. */
+static void test_override(void)
+{
+    /* Wherever they stand, and whatever blanks there are. */
+    _cleanup_(dml_testcases_freep) struct dml_testcases *t =
+        parse("[testcase  standalone]\nnodes = 1:1\n[train server]\nbatch-size = 16\n" SMALL
+              "[testcase]\nnodes = 4:8\n[train]\nbatch-size = 48\nrounds = 7\n"
+              "[parallel]\nparadigm = standalone server hybrid\nreplicas = 2\n"
+              "[train hybrid]\nrounds = 5\n");
+    if (!t || !tap_int((long long)t->n_cases, 3, "three paradigms, three cases"))
+        return;
+    static const struct {
+        const char *label;
+        uint64_t nodes, batch, rounds;
+        double cores;
+    } is[] = {{"1:1 paradigm=standalone", 1, 48, 7, 1.0},
+              {"4:8 paradigm=server", 4, 16, 7, 8.0},
+              {"4:8 paradigm=hybrid", 4, 48, 5, 8.0}};
+    for (size_t i = 0; i < ARRAY_SIZE(is); i++) {
+        const struct dml_testcase *tc = &t->cases[i];
+        tap_str(tc->label, is[i].label, "label");
+        tap_int((long long)tc->testcase.nodes, (long long)is[i].nodes, "nodes");
+        tap_near(tc->testcase.cores, is[i].cores, 0, "cores");
+        tap_int((long long)tc->train.batch_size, (long long)is[i].batch, "batch-size");
+        tap_int((long long)tc->train.rounds, (long long)is[i].rounds, "rounds");
+    }
+    /* Lists there are lists of that paradigm, and a list it has its own word for is none. */
+    LABELS(SMALL "[train]\nbatch-size = 8 16\n[parallel]\nparadigm = standalone allreduce\n"
+                 "[train standalone]\nbatch-size = 32\n",
+           "1 paradigm=standalone", "1 batch-size=8 paradigm=allreduce",
+           "1 batch-size=16 paradigm=allreduce");
+    LABELS(SMALL "[parallel]\nparadigm = standalone allreduce\n[train allreduce]\nseed = 1 2\n",
+           "1 paradigm=standalone", "1 paradigm=allreduce seed=1", "1 paradigm=allreduce seed=2");
+    /* Cores of the plain section go with its nodes alone. */
+    LABELS(SMALL "[testcase]\nnodes = 2:4\n[testcase standalone]\nnodes = 1\ncores = 2\n"
+                 "[parallel]\nparadigm = standalone allreduce\n",
+           "1:2 paradigm=standalone", "2:4 paradigm=allreduce");
 }
 
 struct twokeys {
@@ -230,6 +268,7 @@ int main(void)
         return 99;
     test_defaults();
     test_matrix();
+    test_override();
     test_strategies();
     test_print();
     test_files();
