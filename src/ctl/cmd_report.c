@@ -14,12 +14,14 @@
 #include "report/status.h"
 
 struct options {
-    bool csv;
+    bool csv, nodes;
     const char *plots;
 };
 
 static const struct dml_ctl_option options_table[] = {
     {"csv", NULL, offsetof(struct options, csv), "One row per round, for a spreadsheet"},
+    {"nodes", NULL, offsetof(struct options, nodes),
+     "What every node computed, transferred and waited, however many; with --csv, a row for each"},
     {"plots", "DIR", offsetof(struct options, plots), "Draw plots as SVG files into DIR"},
     {0},
 };
@@ -78,9 +80,9 @@ static int exec(struct dml_ctl *ctl, const void *options, char **args, int n_arg
     if (ctl->json)
         r = dml_results_cases_json(results, &text);
     else if (o->csv)
-        r = dml_results_to_csv(results, &text);
+        r = o->nodes ? dml_results_nodes_csv(results, &text) : dml_results_to_csv(results, &text);
     else
-        dml_results_print_table(results, stdout);
+        dml_results_print_table(results, o->nodes, stdout);
     if (r < 0)
         return dml_ctl_fail(r, &err);
     if (text)

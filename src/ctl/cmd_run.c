@@ -193,7 +193,7 @@ static bool print_results(const struct session *s)
             return false;
         (void)puts(json);
     } else {
-        dml_results_print_table(s->results, stdout);
+        dml_results_print_table(s->results, false, stdout);
     }
     if (s->path)
         (void)fprintf(s->ctl->json ? stderr : stdout, "Results: %s\n", s->path);

@@ -277,6 +277,10 @@ int dml_results_fit(const struct dml_results *r, struct dml_result_fit *ret)
         return -ENOMEM;
     double *inverse = x + r->n_cases, *w = inverse + r->n_cases, *o = w + r->n_cases;
     size_t n = 0;
+    /* Cases that are trained in different ways do not lie on one curve. */
+    for (size_t i = 1; i < r->n_cases; i++)
+        if (strcmp(r->cases[i].paradigm, r->cases[0].paradigm) != 0)
+            return -EDOM;
     for (size_t i = 0; i < r->n_cases; i++) {
         struct dml_result_summary s;
         summarise(&r->cases[i], &s);

@@ -77,7 +77,7 @@ struct dml_result_fit {
     double w_fixed, w_shared, o_fixed, o_per_node;
 };
 
-/* Returns 0, -EDOM (fewer than two node counts), -ENOMEM. */
+/* Returns 0, -EDOM (fewer than two node counts, several paradigms), -ENOMEM. */
 int dml_results_fit(const struct dml_results *r, struct dml_result_fit *ret);
 
 static inline double dml_results_fit_w(const struct dml_result_fit *fit, double nodes)
@@ -97,13 +97,22 @@ static inline double dml_results_fit_o(const struct dml_result_fit *fit, double 
  */
 int dml_results_break_even(const struct dml_results *r, double *ret_nodes);
 
-/* The table for a terminal: aligned, within 80 columns where it can; below it what failed and the
- * break-even. */
-void dml_results_print_table(const struct dml_results *r, FILE *f);
+/*
+ * The tables for a terminal: aligned, within 80 columns where they can; below the first one what
+ * failed and the break-even. Where nodes hand each other data in every step there follow what a
+ * step costs and, when that is short or `all_nodes`, what each node did.
+ */
+void dml_results_print_table(const struct dml_results *r, bool all_nodes, FILE *f);
+
+/* The latter two, for dml_results_print_table(). */
+void dml_results_print_flow(const struct dml_results *r, bool all_nodes, FILE *f);
 
 /* {"name", "started", "cases": [one object per case with the fields of the summary and "runs"]}.
  * Numbers keep every bit: reading gives equal results. Owner: caller, free(*ret_json). */
 int dml_results_to_json(const struct dml_results *r, char **ret_json);
+
+/* The same per case and node: what it computed, transferred, waited. */
+int dml_results_nodes_csv(const struct dml_results *r, char **ret_csv);
 
 /* The array "cases" alone, for scripts (--json). */
 int dml_results_cases_json(const struct dml_results *r, char **ret_json);

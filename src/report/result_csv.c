@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/flow.h"
 #include "report/result.h"
 
 static void put_text(FILE *f, const char *s)
@@ -92,6 +93,18 @@ static void put_round(FILE *f, const struct dml_round *round)
         (void)fputc(',', f);
 }
 
+/* Closes f, which writes to *io_text. */
+static int finish(FILE *f, char **io_text, char **ret_csv)
+{
+    int failed = ferror(f);
+    if (fclose(f) != 0 || failed) {
+        free(*io_text);
+        return -ENOMEM;
+    }
+    *ret_csv = *io_text;
+    return 0;
+}
+
 int dml_results_to_csv(const struct dml_results *r, char **ret_csv)
 {
     char *text = NULL;
@@ -115,11 +128,59 @@ int dml_results_to_csv(const struct dml_results *r, char **ret_csv)
             }
         }
     }
-    int failed = ferror(f);
-    if (fclose(f) != 0 || failed) {
-        free(text);
-        return -ENOMEM;
+    return finish(f, &text, ret_csv);
+}
+
+static const char nodes_header[] =
+    "name,label,nodes,cores,paradigm,rank,node,layers,"
+    "compute_s,transfer_s,idle_s,exposed_s,overlap,sent_bytes,received_bytes,run_t_s\r\n";
+
+static void put_node(FILE *f, const struct dml_results *r, const struct dml_result_case *c,
+                     const struct dml_flow *flow, const struct dml_flow_node *node)
+{
+    put_text(f, r->name);
+    (void)fputc(',', f);
+    put_text(f, c->label);
+    put_uint(f, c->nodes);
+    put_real(f, c->cores);
+    (void)fputc(',', f);
+    put_text(f, c->paradigm);
+    put_uint(f, node->rank);
+    (void)fputc(',', f);
+    put_text(f, node->id);
+    (void)fputc(',', f);
+    put_text(f, node->layers);
+    put_real(f, node->compute_s);
+    put_real(f, node->transfer_s);
+    put_real(f, node->idle_s);
+    put_real(f, node->exposed_s);
+    put_real(f, node->overlap);
+    put_real(f, node->sent_bytes);
+    put_real(f, node->received_bytes);
+    put_real(f, flow->t_s);
+    (void)fputs("\r\n", f);
+}
+
+int dml_results_nodes_csv(const struct dml_results *r, char **ret_csv)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    int e = f ? 0 : -ENOMEM;
+    if (e == 0)
+        (void)fputs(nodes_header, f);
+    for (size_t i = 0; e == 0 && i < r->n_cases; i++) {
+        struct dml_flow flow;
+        e = dml_flow_make(&r->cases[i], &flow);
+        for (size_t k = 0; e == 0 && k < flow.n_nodes; k++)
+            put_node(f, r, &r->cases[i], &flow, &flow.nodes[k]);
+        if (e == 0)
+            dml_flow_done(&flow);
     }
-    *ret_csv = text;
-    return 0;
+    if (e == 0)
+        return finish(f, &text, ret_csv);
+    if (f)
+        (void)fclose(f);
+    free(text);
+    return e;
 }

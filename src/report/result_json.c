@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "report/flow.h"
 #include "report/json.h"
 #include "report/result.h"
 
@@ -61,9 +62,14 @@ static json_t *worker_json(const struct dml_round_worker *worker)
     put_uint(&w, "work_us", worker->work_us);
     put_uint(&w, "idle_us", worker->idle_us);
     put_uint(&w, "sending_us", worker->sending_us);
+    if (worker->exposed_us != DML_EVENT_UNKNOWN)
+        put_uint(&w, "exposed_us", worker->exposed_us);
     put_uint(&w, "sent_bytes", worker->sent_bytes);
     put_uint(&w, "received_bytes", worker->received_bytes);
     put_uint(&w, "samples", worker->n_samples);
+    put_uint(&w, "steps", worker->n_steps);
+    if (worker->layers[0])
+        put(&w, "layers", dml_json_text(worker->layers));
     put_real(&w, "loss", worker->loss);
     put(&w, "temperature_c",
         worker->temperature_c >= 0 ? dml_json_real(worker->temperature_c) : json_null());
@@ -96,6 +102,7 @@ static json_t *round_json(const struct dml_round *round)
     put_uint(&w, "t_us", round->t_us);
     put_uint(&w, "w_us", round->work_us);
     put_uint(&w, "o_us", round->overhead_us);
+    put_uint(&w, "sending_us", round->sending_us);
     put_uint(&w, "sent_bytes", round->sent_bytes);
     put_uint(&w, "received_bytes", round->received_bytes);
     if (round->unfiltered_bytes)
@@ -137,6 +144,45 @@ static json_t *run_json(const struct dml_result_run *run)
 
 ARRAY_JSON(runs_json, struct dml_result_run, run_json)
 
+static json_t *node_json(const struct dml_flow_node *node)
+{
+    struct writer w = writer_new();
+    put_uint(&w, "rank", node->rank);
+    put(&w, "id", dml_json_text(node->id));
+    put(&w, "layers", dml_json_text(node->layers));
+    put_real(&w, "compute_s", node->compute_s);
+    put_real(&w, "transfer_s", node->transfer_s);
+    put_real(&w, "idle_s", node->idle_s);
+    put_real(&w, "exposed_s", node->exposed_s);
+    put_real(&w, "overlap", node->overlap);
+    put_real(&w, "sent_bytes", node->sent_bytes);
+    put_real(&w, "received_bytes", node->received_bytes);
+    return writer_done(&w);
+}
+
+ARRAY_JSON(nodes_json, struct dml_flow_node, node_json)
+
+static void put_flow(struct writer *w, const struct dml_result_case *c)
+{
+    struct dml_flow flow;
+    int e = dml_flow_make(c, &flow);
+    if (e < 0) {
+        w->r = w->r < 0 ? w->r : e;
+        return;
+    }
+    put_real(w, "step_s", flow.step_s);
+    put_real(w, "samples_per_s", flow.samples_per_s);
+    if (flow.passes) {
+        put_real(w, "node_bytes_per_step", flow.node_bytes);
+        put_real(w, "master_bytes_per_step", flow.master_bytes);
+        put_real(w, "saved_share", flow.saved);
+        put_real(w, "compute_s", flow.compute_s);
+        put_real(w, "transfer_s", flow.transfer_s);
+        put(w, "per_node", nodes_json(flow.nodes, flow.n_nodes));
+    }
+    dml_flow_done(&flow);
+}
+
 static json_t *case_json(const struct dml_results *r, size_t i_case)
 {
     const struct dml_result_case *c = &r->cases[i_case];
@@ -169,6 +215,7 @@ static json_t *case_json(const struct dml_results *r, size_t i_case)
     put_real(&w, "loss_sd", s.loss_sd);
     put_uint(&w, "n_runs", s.n_runs);
     put_uint(&w, "n_failed", s.n_failed);
+    put_flow(&w, c);
     put(&w, "runs", runs_json(c->runs, c->n_runs));
     return writer_done(&w);
 }
@@ -219,12 +266,15 @@ static void read_worker(const json_t *object, struct dml_round_worker *ret)
         .sending_us = get_count(object, "sending_us"),
         .sent_bytes = get_count(object, "sent_bytes"),
         .received_bytes = get_count(object, "received_bytes"),
+        .exposed_us = dml_json_get_uint(object, "exposed_us", INT64_MAX, DML_EVENT_UNKNOWN),
         .n_samples = get_count(object, "samples"),
+        .n_steps = get_count(object, "steps"),
         .loss = dml_json_get_real(object, "loss", NAN),
         .temperature_c = dml_json_get_real(object, "temperature_c", -1.0),
         .throttled = (int32_t)dml_json_get_uint(object, "throttled", INT32_MAX, UINT64_MAX),
     };
     dml_json_get_text(object, "id", ret->id, sizeof(ret->id));
+    dml_json_get_text(object, "layers", ret->layers, sizeof(ret->layers));
 }
 
 static int read_round(const json_t *object, struct dml_result_run *run)
@@ -240,6 +290,7 @@ static int read_round(const json_t *object, struct dml_result_run *run)
         .overhead_us = get_count(object, "o_us"),
         .sent_bytes = get_count(object, "sent_bytes"),
         .received_bytes = get_count(object, "received_bytes"),
+        .sending_us = get_count(object, "sending_us"),
         .unfiltered_bytes = get_count(object, "unfiltered_bytes"),
         .loss = dml_json_get_real(object, "loss", NAN),
         .evaluated = json_is_true(json_object_get(object, "evaluated")),

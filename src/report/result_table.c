@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "report/label.h"
 #include "report/result.h"
 #include "report/table.h"
 
@@ -49,18 +50,17 @@ static int decimals(const struct column *c, const struct dml_result_summary *s, 
     return largest >= 1000.0 ? 0 : largest >= 100.0 ? 1 : largest >= 1.0 ? 2 : 3;
 }
 
-static struct dml_table *build(const struct dml_results *r, const struct dml_result_summary *s,
-                               const char *pm)
+static struct dml_table *build(const struct dml_results *r, const struct dml_labels *labels,
+                               const struct dml_result_summary *s, const char *pm)
 {
-    struct dml_table *t = dml_table_new(1 + ARRAY_SIZE(columns));
+    struct dml_table *t = dml_table_new(labels->n_columns + ARRAY_SIZE(columns));
     if (!t)
         return NULL;
-    dml_table_left(t, 0);
-    dml_table_add(t, "case");
+    dml_labels_add_header(labels, t);
     for (size_t k = 0; k < ARRAY_SIZE(columns); k++)
         dml_table_add(t, "%s", columns[k].title);
     for (size_t i = 0; i < r->n_cases; i++) {
-        dml_table_add(t, "%s", r->cases[i].label);
+        dml_labels_add_row(labels, i, t);
         for (size_t k = 0; k < ARRAY_SIZE(columns); k++) {
             const struct column *c = &columns[k];
             int digits = decimals(c, s, r->n_cases);
@@ -90,7 +90,8 @@ static const char *shared(const struct dml_results *r, size_t offset)
     return first && *first ? first : NULL;
 }
 
-static void print_title(const struct dml_results *r, const struct dml_result_summary *s, FILE *f)
+static void print_title(const struct dml_results *r, const struct dml_labels *labels,
+                        const struct dml_result_summary *s, FILE *f)
 {
     const char *model = shared(r, offsetof(struct dml_result_case, model));
     const char *dataset = shared(r, offsetof(struct dml_result_case, dataset));
@@ -104,6 +105,8 @@ static void print_title(const struct dml_results *r, const struct dml_result_sum
         (void)fprintf(f, "%s%s", gap, paradigm), gap = ", ";
     if (strategy)
         (void)fprintf(f, "%s%s", gap, strategy), gap = ", ";
+    if (labels->nodes)
+        (void)fprintf(f, "%snodes:cores %s", gap, labels->nodes), gap = ", ";
     size_t least = SIZE_MAX, most = 0;
     for (size_t i = 0; i < r->n_cases; i++) {
         least = s[i].n_runs < least ? s[i].n_runs : least;
@@ -154,7 +157,7 @@ static void print_break_even(const struct dml_results *r, FILE *f)
     dml_table_wrap(text, WIDTH, 0, 0, f);
 }
 
-void dml_results_print_table(const struct dml_results *r, FILE *f)
+void dml_results_print_table(const struct dml_results *r, bool all_nodes, FILE *f)
 {
     /* From airy to tight: blanks round "±", blanks between columns. */
     static const struct {
@@ -164,13 +167,14 @@ void dml_results_print_table(const struct dml_results *r, FILE *f)
 
     _cleanup_(dml_mem_freep) struct dml_result_summary *s =
         calloc(r->n_cases ? r->n_cases : 1, sizeof(*s));
-    if (!s)
+    _cleanup_(dml_labels_done) struct dml_labels labels = {0};
+    if (!s || dml_labels_init(&labels, r) < 0)
         return;
     for (size_t i = 0; i < r->n_cases; i++)
         dml_results_summary(r, i, &s[i]);
-    print_title(r, s, f);
+    print_title(r, &labels, s, f);
     for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
-        _cleanup_(dml_table_freep) struct dml_table *t = build(r, s, forms[i].pm);
+        _cleanup_(dml_table_freep) struct dml_table *t = build(r, &labels, s, forms[i].pm);
         if (!t)
             return;
         if (dml_table_width(t, forms[i].gap) <= WIDTH || i + 1 == ARRAY_SIZE(forms)) {
@@ -181,6 +185,10 @@ void dml_results_print_table(const struct dml_results *r, FILE *f)
     (void)fputc('\n', f);
     print_failures(r, f);
     print_break_even(r, f);
-    (void)fprintf(f, "T total, W mean work of the nodes, O = T - W; S = T of %s / T of the case.\n",
-                  r->n_cases ? r->cases[0].label : "the first case");
+    _cleanup_(dml_mem_freep) char *legend =
+        dml_mem_printf("T total, W mean work of the nodes, O = T - W; S = T of %s / T of the case.",
+                       r->n_cases ? r->cases[0].label : "the first case");
+    if (legend)
+        dml_table_wrap(legend, WIDTH, 0, 0, f);
+    dml_results_print_flow(r, all_nodes, f);
 }

@@ -13,6 +13,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* First byte of the first cell of a row that is one text; no text of ours has it. */
+#define SPAN '\1'
+
 struct dml_table {
     size_t n_columns, n_cells, room;
     char **cells; /* [n_cells], row by row */
@@ -63,6 +66,13 @@ void dml_table_add(struct dml_table *t, const char *fmt, ...)
         t->cells[t->n_cells++] = text;
 }
 
+void dml_table_span(struct dml_table *t, const char *text)
+{
+    dml_table_add(t, "%c%s", SPAN, text);
+    for (size_t i = 1; i < t->n_columns; i++)
+        dml_table_add(t, "%s", "");
+}
+
 void dml_table_left(struct dml_table *t, size_t column)
 {
     t->left[column] = true;
@@ -80,7 +90,8 @@ static void measure(const struct dml_table *t, size_t ret_widths[DML_TABLE_COLUM
 {
     memset(ret_widths, 0, DML_TABLE_COLUMNS_MAX * sizeof(*ret_widths));
     for (size_t i = 0; i < t->n_cells; i++) {
-        size_t width = dml_table_text_width(t->cells[i]);
+        bool is_span = i % t->n_columns == 0 && t->cells[i][0] == SPAN;
+        size_t width = is_span ? 0 : dml_table_text_width(t->cells[i]);
         if (width > ret_widths[i % t->n_columns])
             ret_widths[i % t->n_columns] = width;
     }
@@ -103,6 +114,11 @@ int dml_table_print(const struct dml_table *t, size_t gap, FILE *f)
     measure(t, widths);
     for (size_t i = 0; i < t->n_cells; i++) {
         size_t column = i % t->n_columns, width = dml_table_text_width(t->cells[i]);
+        if (column == 0 && t->cells[i][0] == SPAN) {
+            (void)fprintf(f, "%s\n", t->cells[i] + 1);
+            i += t->n_columns - 1;
+            continue;
+        }
         size_t pad = widths[column] - width;
         if (column > 0)
             pending += gap;

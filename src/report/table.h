@@ -19,6 +19,9 @@ DML_MEM_CLEANUP(struct dml_table, dml_table_free);
  */
 void dml_table_add(struct dml_table *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A row that is one text, however long: a heading within the table. */
+void dml_table_span(struct dml_table *t, const char *text);
+
 /* Columns are flush right unless said so. */
 void dml_table_left(struct dml_table *t, size_t column);
 

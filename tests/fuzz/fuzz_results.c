@@ -19,7 +19,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         abort();
     FILE *f = fopen("/dev/null", "w");
     if (f) {
-        dml_results_print_table(r, f);
+        dml_results_print_table(r, true, f);
         (void)fclose(f);
     }
     for (int kind = 0; kind < DML_PLOT_MAX_; kind++) {
