@@ -26,6 +26,21 @@ uint64_t dml_conv_direct_scratch(const struct dml_layer *l);
 void dml_conv_direct_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 void dml_conv_direct_backward(const struct dml_layer *l, const struct dml_layer_pass *p);
 
+/*
+ * What direct convolutions move about (conv_pixels.c). A padded picture is Hp = H + 2·padding rows
+ * of Wp pixels; borders are the caller's to clear. Packed weights of an output channel are `size`
+ * floats: K rows of K·C, `row` apart.
+ */
+void dml_conv_pad_planes(const struct dml_layer *l, const float *x, float *to);
+void dml_conv_planes_to_pixels(const struct dml_layer *l, const float *x, float *to);
+void dml_conv_pixels_to_planes(const struct dml_layer *l, const float *from, float *dx);
+void dml_conv_pack(const struct dml_layer *l, const float *w, size_t size, size_t row,
+                   float *packed);
+void dml_conv_add_packed(const struct dml_layer *l, const float *packed, size_t size, size_t row,
+                         float *io_w);
+/* For the shifted product: wt [C·K·K][O], and where each tap is in the padded planes. */
+void dml_conv_turn(const struct dml_layer *l, const float *w, float *wt, uint32_t *at);
+
 /* l: [3]. Makes one step of a direct convolution, relu and max-pool 2; false when they are not. */
 bool dml_conv_pool_join(const struct dml_layer *l, struct dml_layer *ret);
 

@@ -21,12 +21,6 @@ static inline size_t dml_kernel_round(size_t n)
     return (n + DML_KERNEL_ROW - 1) / DML_KERNEL_ROW * DML_KERNEL_ROW;
 }
 
-/* Where the pieces of a [K][len] patch lie: K rows, `x_row` apart in the picture and `w_row`
- * (a multiple of DML_KERNEL_ROW) apart in the packed weights. */
-struct dml_kernel_patch {
-    size_t n_rows, len, x_row, w_row;
-};
-
 /* n planes whose windows of 2×2 are pooled to [n][h][w]; a plane's rows are x_row apart, planes
  * x_plane. */
 struct dml_kernel_pool {
@@ -45,12 +39,14 @@ struct dml_kernel_adam {
 struct dml_kernel_channels;
 struct dml_kernel_gemm;
 struct dml_kernel_depthwise;
+struct dml_kernel_patches;
 
 struct dml_kernel {
     const char *name;
     const struct dml_kernel_channels *channels;   /* nn/kernel_channels.h */
     const struct dml_kernel_gemm *gemm;           /* nn/kernel_gemm.h */
     const struct dml_kernel_depthwise *depthwise; /* nn/kernel_depthwise.h */
+    const struct dml_kernel_patches *patches;     /* nn/kernel_patch.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].
@@ -60,20 +56,6 @@ struct dml_kernel {
      */
     void (*shifted_gemm)(const float *x, const uint32_t *at, size_t n_k, const float *wt,
                          const float *bias, size_t n_o, size_t n, float *y, size_t y_row);
-
-    /*
-     * io_dw[row][j] += sum over i of v[i] x[at[i] + row x_row + j]: the gradient of one output
-     * channel's weights from the n places where its dy is not zero. x, io_dw with slack.
-     */
-    void (*patch_dw)(const struct dml_kernel_patch *patch, const float *x, const uint32_t *at,
-                     const float *v, size_t n, float *io_dw);
-
-    /*
-     * io_dx[row x_row + j] += sum over i of v[i] w[at[i] + row w_row + j]: what one place of the
-     * output gives back to its patch of the input; w padded with zeros, io_dx with slack.
-     */
-    void (*patch_dx)(const struct dml_kernel_patch *patch, const float *w, const uint32_t *at,
-                     const float *v, size_t n, float *io_dx);
 
     /* 2x2 windows of n_rows row pairs: y [n_rows][w/2], x [2 n_rows][w]; at (or NULL) gets the
      * winner's place in x. */

@@ -8,10 +8,6 @@
  * shifted_gemm is convolution without im2col. For stride 1, tap k of the kernel reads the whole
  * picture shifted by at[k], so that row k of the textbook's column matrix already lies in memory;
  * the K-1 columns at the end of each row are computed too and thrown away by the caller.
- *
- * patch_dw and patch_dx go the other way and visit only the places where dy is not zero: behind
- * relu and max-pool that is less than a quarter of them. The picture is laid out [H][W][C], which
- * makes a row of a patch, K·C floats, one contiguous run.
  */
 #include "nn/kernel.h"
 
@@ -25,22 +21,22 @@
 #endif
 
 #if defined(__AVX512F__)
-#define WIDE  4 /* vectors beside each other in a tile: 6 * 4 sums of 32 registers */
+#define WIDE 4 /* vectors beside each other in a tile: 6 * 4 sums of 32 registers */
 #elif defined(__AVX__)
-#define WIDE  2 /* 6 * 2 sums of 16 registers */
+#define WIDE 2 /* 6 * 2 sums of 16 registers */
 #elif defined(__aarch64__)
-#define WIDE  4
+#define WIDE 4
 #else
-#define WIDE  2
+#define WIDE 2
 #endif
-#define HIGH     6 /* output channels in a tile */
-#define SEGMENTS 6
+#define HIGH 6 /* output channels in a tile */
 
 #ifndef DML_KERNEL_TABLE
 #define DML_KERNEL_TABLE     dml_kernel_base
 #define DML_KERNEL_CHANNELS  dml_kernel_channels_base
 #define DML_KERNEL_GEMM      dml_kernel_gemm_base
 #define DML_KERNEL_DEPTHWISE dml_kernel_depthwise_base
+#define DML_KERNEL_PATCHES   dml_kernel_patches_base
 #endif
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
@@ -157,88 +153,6 @@ static void shifted_gemm(const float *x, const uint32_t *at, size_t n_k, const f
         strip(x, at, n_k, wt + o, n_o, bias + o, n, y + o * y_row, y_row, high);
         o += high;
     }
-}
-
-/* ---- patches ------------------------------------------------------------------------------ */
-
-/*
- * sum[s] += v[i] from[at[i] + from_at[s]], kept in registers over all i. A segment may run over its
- * end into the next one's start, in a picture narrower than a vector; that is right because all
- * are read before and written after the loop, in ascending order.
- */
-INLINE void segments(const float *from, const uint32_t *at, const float *v, size_t n,
-                     const size_t *from_at, float *to, const size_t *to_at, const unsigned count)
-{
-    vec sum[SEGMENTS];
-    UNROLL
-    for (unsigned s = 0; s < count; s++)
-        sum[s] = load(to + to_at[s]);
-    for (size_t i = 0; i < n; i++) {
-        const float *row = from + at[i];
-        vec value = splat(v[i]);
-        UNROLL
-        for (unsigned s = 0; s < count; s++)
-            sum[s] += value * load(row + from_at[s]);
-    }
-    UNROLL
-    for (unsigned s = 0; s < count; s++)
-        store(to + to_at[s], sum[s]);
-}
-
-INLINE void patch(const struct dml_kernel_patch *p, const float *from, const uint32_t *at,
-                  const float *v, size_t n, size_t from_row, float *to, size_t to_row)
-{
-    size_t per_row = (p->len + LANES - 1) / LANES, total = p->n_rows * per_row;
-    size_t left = (total + SEGMENTS - 1) / SEGMENTS; /* groups, of nearly equal size */
-    size_t row = 0, j = 0;
-    for (size_t done = 0; done < total; left--) {
-        size_t from_at[SEGMENTS], to_at[SEGMENTS];
-        size_t count = (total - done + left - 1) / left;
-        for (size_t s = 0; s < count; s++) {
-            from_at[s] = row * from_row + j;
-            to_at[s] = row * to_row + j;
-            j += LANES;
-            if (j >= p->len) {
-                j = 0;
-                row++;
-            }
-        }
-        switch (count) {
-        case 6:
-            segments(from, at, v, n, from_at, to, to_at, 6);
-            break;
-        case 5:
-            segments(from, at, v, n, from_at, to, to_at, 5);
-            break;
-        case 4:
-            segments(from, at, v, n, from_at, to, to_at, 4);
-            break;
-        case 3:
-            segments(from, at, v, n, from_at, to, to_at, 3);
-            break;
-        case 2:
-            segments(from, at, v, n, from_at, to, to_at, 2);
-            break;
-        default:
-            segments(from, at, v, n, from_at, to, to_at, 1);
-            break;
-        }
-        done += count;
-    }
-}
-
-static void patch_dw(const struct dml_kernel_patch *p, const float *x, const uint32_t *at,
-                     const float *v, size_t n, float *io_dw)
-{
-    if (n)
-        patch(p, x, at, v, n, p->x_row, io_dw, p->w_row);
-}
-
-static void patch_dx(const struct dml_kernel_patch *p, const float *w, const uint32_t *at,
-                     const float *v, size_t n, float *io_dx)
-{
-    if (n)
-        patch(p, w, at, v, n, p->w_row, io_dx, p->x_row);
 }
 
 /* ---- pointwise ---------------------------------------------------------------------------- */
@@ -436,6 +350,7 @@ static void adam(float *restrict io_w, const float *restrict g, float *restrict 
 extern const struct dml_kernel_channels DML_KERNEL_CHANNELS;
 extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
 extern const struct dml_kernel_depthwise DML_KERNEL_DEPTHWISE;
+extern const struct dml_kernel_patches DML_KERNEL_PATCHES;
 extern const struct dml_kernel DML_KERNEL_TABLE;
 const struct dml_kernel DML_KERNEL_TABLE = {
 #if defined(__AVX512F__)
@@ -450,9 +365,8 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .channels = &DML_KERNEL_CHANNELS,
     .gemm = &DML_KERNEL_GEMM,
     .depthwise = &DML_KERNEL_DEPTHWISE,
+    .patches = &DML_KERNEL_PATCHES,
     .shifted_gemm = shifted_gemm,
-    .patch_dw = patch_dw,
-    .patch_dx = patch_dx,
     .max_pool_2 = max_pool_2,
     .relu_pool_2 = relu_pool_2,
     .relu = relu,

@@ -32,6 +32,9 @@ static const char *const cases[] = {
     "input 5 9 6\nconv 3 kernel 4 stride 3 padding 2\n",
     "input 3 12 12\nconv 8 kernel 5\nrelu\nmax-pool 2\nconv 5 kernel 3 method direct\nrelu\n",
     "input 2 9 10\nconv 5 kernel 3 padding 1 method direct\nrelu\nmax-pool 2\ntanh\n",
+    "input 2 9 7\nconv 16 kernel 3 padding 1 method direct\nrelu\nmax-pool 2\nlinear 3\n",
+    "input 3 8 10\nconv 5 kernel 3 method direct\nrelu\nmax-pool 2\nconv 12 kernel 2 padding 1 "
+    "method direct\nrelu\nmax-pool 2\nlinear 2\n",
     "input 1 4 36\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2\nlinear 2\n",
     "input 2 10 8\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2\nconv 17 kernel 2 method "
     "direct\nrelu\nmax-pool 2\n",

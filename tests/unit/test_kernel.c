@@ -167,54 +167,6 @@ static void test_shifted(const struct dml_kernel *k)
     tap_ok(worst < TOLERANCE, "%s: shifted_gemm, max difference %.1e", k->name, worst);
 }
 
-static void test_patch(const struct dml_kernel *k)
-{
-    worst = 0.0;
-    for (size_t rows = 1; rows <= 7; rows++)
-        for (size_t len = 1; len <= 70; len += len < 20 ? 1 : 11)
-            for (size_t n = 0; n <= 40; n = 3 * n + 1) {
-                size_t w_row = dml_kernel_round(len), x_row = len + n;
-                struct dml_kernel_patch p = {rows, len, x_row, w_row};
-                size_t n_x = x_row * (rows + 2), n_w = w_row * rows * 3;
-                float *x = numbers(n_x, 8), *v = numbers(n, 9), *w = numbers(n_w, 10);
-                uint32_t at[64];
-                /* dw: patches of x, summed into the first block of w */
-                float *dw = numbers(n_w, 10);
-                for (size_t i = 0; i < n; i++)
-                    at[i] = (uint32_t)(i * 5 % (x_row + 1));
-                k->patch_dw(&p, x, at, v, n, dw);
-                for (size_t r = 0; r < rows; r++)
-                    for (size_t j = 0; j < len; j++) {
-                        double want = (double)w[r * w_row + j];
-                        for (size_t i = 0; i < n; i++)
-                            want += (double)v[i] * (double)x[at[i] + r * x_row + j];
-                        differ((double)dw[r * w_row + j], want);
-                    }
-                /* dx: blocks of weights, zero in their padding, added to one patch of x; nothing
-                 * else of x may change */
-                for (size_t i = 0; i < n_w; i++)
-                    if (i % w_row >= len)
-                        w[i] = 0.0f;
-                float *dx = numbers(n_x, 8);
-                for (size_t i = 0; i < n; i++)
-                    at[i] = (uint32_t)(i % 3 * rows * w_row);
-                k->patch_dx(&p, w, at, v, n, dx);
-                for (size_t i = 0; i < n_x; i++) {
-                    size_t r = i / x_row, j = i % x_row;
-                    double want = (double)x[i];
-                    for (size_t s = 0; r < rows && j < len && s < n; s++)
-                        want += (double)v[s] * (double)w[at[s] + r * w_row + j];
-                    differ((double)dx[i], want);
-                }
-                free(x);
-                free(v);
-                free(w);
-                free(dw);
-                free(dx);
-            }
-    tap_ok(worst < TOLERANCE, "%s: patch_dw, patch_dx, max difference %.1e", k->name, worst);
-}
-
 static void test_pool(const struct dml_kernel *k)
 {
     bool same = true;
@@ -394,7 +346,6 @@ int main(void)
         test_sum_rows(k);
         test_exp(k);
         test_shifted(k);
-        test_patch(k);
         test_pool(k);
         test_relu_pool(k);
         test_pointwise(k);

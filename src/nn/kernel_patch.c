@@ -1,0 +1,297 @@
+/*
+ * Patches of pictures with channels last, once per level of vector instructions like
+ * kernel_loops.c.
+ *
+ * Sums stay in registers while the places go by: up to 12 of them, which is enough to hide an
+ * addition's latency and leaves some of 16 registers for the factors. What bounds dw and dx then
+ * are the loads, one per multiply-add and about half of them across the end of a cache line.
+ */
+#include "nn/kernel_patch.h"
+
+#include <stdbool.h>
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
+#endif
+
+#include "nn/kernel.h"
+#include "nn/kernel_vec.h"
+
+#ifndef DML_KERNEL_PATCHES
+#define DML_KERNEL_PATCHES dml_kernel_patches_base
+#endif
+
+#define HIGH 6 /* rows of a block */
+
+typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+
+/* ---- blocks of a patch -------------------------------------------------------------------- */
+
+struct places {
+    const float *from;
+    const uint32_t *at;
+    const float *v;
+    size_t n, row; /* how many; floats between the rows of `from` */
+};
+
+/*
+ * to[r][j] += v[i] from[at[i] + r row + j] over all i. A row may run over its end into the next
+ * one's start, in a picture narrower than a vector; that is right because all are read before and
+ * written after the loop, in ascending order.
+ */
+INLINE void block(const struct places *p, float *to, size_t to_row, const unsigned high,
+                  const unsigned wide)
+{
+    vec sum[HIGH][4];
+    size_t n = p->n, row = p->row;
+    UNROLL
+    for (unsigned r = 0; r < high; r++)
+        UNROLL
+    for (unsigned j = 0; j < wide; j++)
+        sum[r][j] = load(to + r * to_row + j * LANES);
+    for (size_t i = 0; i < n; i++) {
+        const float *from = p->from + p->at[i];
+        vec value = splat(p->v[i]);
+        UNROLL
+        for (unsigned r = 0; r < high; r++)
+            UNROLL
+        for (unsigned j = 0; j < wide; j++)
+            sum[r][j] += value * load(from + r * row + j * LANES);
+    }
+    UNROLL
+    for (unsigned r = 0; r < high; r++)
+        UNROLL
+    for (unsigned j = 0; j < wide; j++)
+        store(to + r * to_row + j * LANES, sum[r][j]);
+}
+
+typedef void (*block_fn)(const struct places *p, float *to, size_t to_row);
+
+#define BLOCK(high, wide)                                                                          \
+    static __attribute__((noinline)) void block_##high##_##wide(const struct places *p, float *to, \
+                                                                size_t to_row)                     \
+    {                                                                                              \
+        block(p, to, to_row, high, wide);                                                          \
+    }
+BLOCK(1, 1)
+BLOCK(2, 1)
+BLOCK(3, 1)
+BLOCK(4, 1)
+BLOCK(5, 1)
+BLOCK(6, 1)
+BLOCK(1, 2)
+BLOCK(2, 2)
+BLOCK(3, 2)
+BLOCK(4, 2)
+BLOCK(5, 2)
+BLOCK(6, 2)
+BLOCK(1, 4)
+BLOCK(2, 4)
+BLOCK(3, 4)
+
+static const block_fn blocks[3][HIGH] = {
+    {block_1_1, block_2_1, block_3_1, block_4_1, block_5_1, block_6_1},
+    {block_1_2, block_2_2, block_3_2, block_4_2, block_5_2, block_6_2},
+    {block_1_4, block_2_4, block_3_4, NULL, NULL, NULL},
+};
+
+INLINE void patch(const struct dml_kernel_patch *p, const struct places *all, float *to,
+                  size_t to_row)
+{
+    size_t left = (p->n_rows + HIGH - 1) / HIGH; /* groups of rows, of nearly equal height */
+    for (size_t row = 0; row < p->n_rows; left--) {
+        size_t high = (p->n_rows - row + left - 1) / left;
+        for (size_t j = 0; j < p->len;) {
+            size_t vectors = (p->len - j + LANES - 1) / LANES;
+            unsigned wide = vectors >= 4 && high <= 3 ? 2 : vectors >= 2;
+            struct places some = *all;
+            some.from += row * some.row + j;
+            blocks[wide][high - 1](&some, to + row * to_row + j, to_row);
+            j += (size_t)LANES << wide;
+        }
+        row += high;
+    }
+}
+
+static void dw(const struct dml_kernel_patch *p, const float *x, const uint32_t *at, const float *v,
+               size_t n, float *io_dw)
+{
+    const struct places all = {x, at, v, n, p->x_row};
+    if (n)
+        patch(p, &all, io_dw, p->w_row);
+}
+
+static void dx(const struct dml_kernel_patch *p, const float *w, const uint32_t *at, const float *v,
+               size_t n, float *io_dx)
+{
+    const struct places all = {w, at, v, n, p->w_row};
+    if (n)
+        patch(p, &all, io_dx, p->x_row);
+}
+
+/* ---- convolution, relu and pooling of windows, channels in the lanes ----------------------- */
+
+INLINE vec choose(bits m, vec a, vec b)
+{
+    return (vec)((m & (bits)a) | (~m & (bits)b));
+}
+
+/* `left` and `right` of two rows: relu of the greatest, and its place counted from the first. */
+INLINE vec pool(const vec up[2], const vec down[2], int wp, bits *ret_at)
+{
+    bits up_right = up[1] > up[0], down_right = down[1] > down[0]; /* -1 where true */
+    vec high = choose(up_right, up[1], up[0]), low = choose(down_right, down[1], down[0]);
+    bits lower = low > high;
+    vec top = choose(lower, low, high);
+    *ret_at = (lower & (wp - down_right)) | (~lower & -up_right);
+    return (vec)((bits)top & ~(top < splat(0.0f)));
+}
+
+/* To one place of each of n planes. */
+INLINE void scatter(vec top, bits at, size_t n, size_t plane, float *y, uint32_t *won)
+{
+    float tops[LANES];
+    int32_t ats[LANES];
+    store(tops, top);
+    *(bits_anywhere *)(void *)ats = at;
+    for (size_t o = 0; o < n; o++) {
+        y[o * plane] = tops[o];
+        if (won)
+            won[o * plane] = (uint32_t)ats[o];
+    }
+}
+
+/* n windows beside each other from place `first` on, `wide` vectors of channels. */
+INLINE void window(const struct dml_kernel_windows *f, const float *x, const float *wt,
+                   const float *bias, size_t first, size_t live, float *y, uint32_t *won,
+                   const unsigned n, const unsigned wide)
+{
+    vec sum[2][2][2][2]; /* window, vector, row, place */
+    size_t run = f->k * f->c, row = f->wp * f->c, c = f->c;
+    UNROLL
+    for (unsigned i = 0; i < n; i++)
+        UNROLL
+    for (unsigned v = 0; v < wide; v++)
+        sum[i][v][0][0] = sum[i][v][0][1] = sum[i][v][1][0] = sum[i][v][1][1] =
+            load(bias + v * LANES);
+    for (size_t kh = 0; kh < f->k; kh++) {
+        const float *up = x + first * c + kh * row, *down = up + row;
+        for (size_t t = 0; t < run; t++, wt += f->w_row) {
+            UNROLL
+            for (unsigned v = 0; v < wide; v++) {
+                vec w = load(wt + v * LANES);
+                UNROLL
+                for (unsigned i = 0; i < n; i++) {
+                    sum[i][v][0][0] += w * splat(up[2 * i * c + t]);
+                    sum[i][v][0][1] += w * splat(up[(2 * i + 1) * c + t]);
+                    sum[i][v][1][0] += w * splat(down[2 * i * c + t]);
+                    sum[i][v][1][1] += w * splat(down[(2 * i + 1) * c + t]);
+                }
+            }
+        }
+    }
+    UNROLL
+    for (unsigned i = 0; i < n; i++)
+        UNROLL
+    for (unsigned v = 0; v < wide; v++) {
+        bits at;
+        vec top = pool(sum[i][v][0], sum[i][v][1], (int)f->wp, &at);
+        size_t o = v * LANES, plane = f->h * f->w;
+        if (o < live)
+            scatter(top, at + (int)(first + 2 * i), live - o < LANES ? live - o : LANES, plane,
+                    y + i + o * plane, won ? won + i + o * plane : NULL);
+    }
+}
+
+#define WINDOW(n, wide)                                                                            \
+    static __attribute__((noinline)) void window_##n##_##wide(                                     \
+        const struct dml_kernel_windows *f, const float *x, const float *wt, const float *bias,    \
+        size_t first, size_t live, float *y, uint32_t *won)                                        \
+    {                                                                                              \
+        window(f, x, wt, bias, first, live, y, won, n, wide);                                      \
+    }
+WINDOW(1, 1)
+WINDOW(2, 1)
+WINDOW(1, 2)
+
+static void windows(const struct dml_kernel_windows *f, const float *x, const float *wt,
+                    const float *bias, float *y, uint32_t *won)
+{
+    size_t plane = f->h * f->w;
+    for (size_t o = 0; o < f->o;) {
+        size_t live = f->o - o;
+        bool two = live > LANES;
+        for (size_t h = 0; h < f->h; h++)
+            for (size_t w = 0; w < f->w;) {
+                size_t at = o * plane + h * f->w + w, first = 2 * (h * f->wp + w);
+                bool pair = !two && w + 1 < f->w;
+                (two    ? window_1_2
+                 : pair ? window_2_1
+                        : window_1_1)(f, x, wt + o, bias + o, first, live, y + at,
+                                      won ? won + at : NULL);
+                w += pair ? 2 : 1;
+            }
+        o += two ? 2 * LANES : LANES;
+    }
+}
+
+static float windows_back(const float *y, const float *dy, const uint32_t *won, size_t n,
+                          uint32_t step, float *v, uint32_t *at)
+{
+    vec sum = splat(0.0f);
+    float all = 0.0f;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        vec back = (vec)((bits)load(dy + i) & (load(y + i) > splat(0.0f)));
+        *(bits_anywhere *)(void *)(at + i) =
+            *(const bits_anywhere *)(const void *)(won + i) * (int)step;
+        store(v + i, back);
+        sum += back;
+    }
+    for (; i < n; i++) {
+        at[i] = won[i] * step;
+        v[i] = y[i] > 0.0f ? dy[i] : 0.0f;
+        all += v[i];
+    }
+    for (unsigned k = 0; k < LANES; k++)
+        all += sum[k];
+    return all;
+}
+
+/* ---- planes and pixels -------------------------------------------------------------------- */
+
+/* Three planes at a time: constant strides are what the compiler makes vectors of. */
+static void to_pixels(const float *x, size_t plane, size_t n, size_t c, float *to)
+{
+    if (c == 3) {
+        const float *restrict r = x, *restrict g = x + plane, *restrict b = x + 2 * plane;
+        float *restrict pixel = to;
+        for (size_t i = 0; i < n; i++) {
+            pixel[3 * i] = r[i];
+            pixel[3 * i + 1] = g[i];
+            pixel[3 * i + 2] = b[i];
+        }
+        return;
+    }
+    for (size_t k = 0; k < c; k++)
+        for (size_t i = 0; i < n; i++)
+            to[i * c + k] = x[k * plane + i];
+}
+
+static void to_planes(const float *from, size_t plane, size_t n, size_t c, float *x)
+{
+    for (size_t k = 0; k < c; k++)
+        for (size_t i = 0; i < n; i++)
+            x[k * plane + i] = from[i * c + k];
+}
+
+extern const struct dml_kernel_patches DML_KERNEL_PATCHES;
+const struct dml_kernel_patches DML_KERNEL_PATCHES = {
+    .lanes = LANES,
+    .dw = dw,
+    .dx = dx,
+    .windows = windows,
+    .windows_back = windows_back,
+    .to_pixels = to_pixels,
+    .to_planes = to_planes,
+};
