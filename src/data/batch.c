@@ -21,6 +21,11 @@
 /* Samples whose place in memory is told beforehand: rows are short, and lie anywhere. */
 #define AHEAD 8
 
+/* Rows that are asked for a whole minibatch ahead: longer ones would fill the cache, and a
+ * processor sees by itself how they go on. */
+#define EXPECTED_MAX 256
+#define LINE         64 /* bytes of a cache's line */
+
 void dml_batch_order(uint32_t *index, size_t n, uint64_t seed, uint64_t rank, uint64_t epoch)
 {
     for (size_t i = 0; i < n; i++)
@@ -99,6 +104,22 @@ static void fill_view(const struct dml_dataset *ds, size_t base, struct view v, 
             float value = inside ? raw(ds, base + (size_t)(sy * w + sx)) : 0;
             to[y * w + x] = (value - mean) * scale;
         }
+}
+
+void dml_batch_expect(const struct dml_dataset *ds, const uint32_t *index, size_t n)
+{
+    size_t d = dml_dataset_d(ds);
+    size_t row_bytes = d * (ds->kind == DML_DATASET_U8 ? sizeof(uint8_t) : sizeof(float));
+    if (ds->height * ds->width > 1 || row_bytes > EXPECTED_MAX)
+        return;
+    for (size_t b = 0; b < n; b++) {
+        const char *row = (const char *)ds->x + index[b] * row_bytes;
+        for (size_t at = 0; at < row_bytes; at += LINE)
+            __builtin_prefetch(row + at);
+        __builtin_prefetch(row + row_bytes - 1);
+        if (ds->labels)
+            __builtin_prefetch(&ds->labels[index[b]]);
+    }
 }
 
 void dml_batch_fill(const struct dml_dataset *ds, const uint32_t *index, size_t n, size_t first,

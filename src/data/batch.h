@@ -26,3 +26,7 @@ struct dml_batch_augment {
 void dml_batch_fill(const struct dml_dataset *ds, const uint32_t *index, size_t n, size_t first,
                     const struct dml_batch_augment *augment, float *x, int32_t *labels,
                     float *targets);
+
+/* Says beforehand which samples are wanted soon. Rows are short and lie anywhere, so that each
+ * would come from memory while the step waits. */
+void dml_batch_expect(const struct dml_dataset *ds, const uint32_t *index, size_t n);

@@ -57,64 +57,93 @@ INLINE vec cut(vec v)
     return (vec)((bits)v & ~(v < splat(0.0f)));
 }
 
+INLINE four load_four(const float *p)
+{
+    return *(const four_anywhere *)(const void *)p;
+}
+
+INLINE void store_four(float *p, four v)
+{
+    *(four_anywhere *)(void *)p = v;
+}
+
+INLINE four cut_four(four v)
+{
+    typedef int bits_four __attribute__((vector_size(16)));
+    return (four)((bits_four)v & ~(v < (four){0}));
+}
+
 /* ---- tiles -------------------------------------------------------------------------------- */
 
 /* What all tiles of a product share. A's number (i, k) is a[i a_row + k a_step]. */
 struct job {
     size_t k, a_row, a_step, ldb, ldc;
+    size_t n_tail;     /* of B's rows lie in `tail` instead, [n_tail][wide * LANES] */
+    const float *tail; /* behind the k others */
     bool add, relu;
 };
 
 /* What tile() does with its last vectors when only `n` of their lanes count. */
-static __attribute__((noinline)) void finish_edge(const struct job *j, const float *sum,
-                                                  size_t high, const float *bias, float *c,
-                                                  size_t n)
+INLINE void store_edge(const struct job *j, const float *from, float *to, size_t n)
 {
-    for (size_t i = 0; i < high; i++, sum += LANES, c += j->ldc)
-        for (size_t l = 0; l < n; l++) {
-            float y = sum[l] + (bias ? bias[l] : 0.0f);
-            y = j->add ? y + c[l] : y;
-            c[l] = j->relu && y < 0.0f ? 0.0f : y;
-        }
+    size_t l = 0;
+    for (; l + 4 <= n; l += 4) {
+        four y = load_four(from + l);
+        y = j->add ? y + load_four(to + l) : y;
+        store_four(to + l, j->relu ? cut_four(y) : y);
+    }
+    for (; l < n; l++) {
+        float y = j->add ? from[l] + to[l] : from[l];
+        to[l] = j->relu && y < 0.0f ? 0.0f : y;
+    }
 }
 
-/* `high` × `wide` vectors of C, the last of which has `last` lanes that count. */
+/* One row of B against a column of A. */
+INLINE void step(vec (*io_sum)[WIDEST], const float *a, size_t a_row, const float *b,
+                 const unsigned high, const unsigned wide)
+{
+    vec in[WIDEST];
+    UNROLL
+    for (unsigned v = 0; v < wide; v++)
+        in[v] = load(b + v * LANES);
+    UNROLL
+    for (unsigned i = 0; i < high; i++) {
+        vec x = splat(a[i * a_row]);
+        UNROLL
+        for (unsigned v = 0; v < wide; v++)
+            io_sum[i][v] += x * in[v];
+    }
+}
+
+/* `high` × `wide` vectors of C, the last of which has `last` lanes that count. bias: whole vectors,
+ * or NULL. */
 INLINE void tile(const struct job *j, const float *a, const float *b, const float *bias, float *c,
                  size_t last, const unsigned high, const unsigned wide, const bool is_t)
 {
-    size_t a_row = is_t ? 1 : j->a_row, a_step = is_t ? j->a_step : 1, ldb = j->ldb;
+    size_t a_row = is_t ? 1 : j->a_row, a_step = is_t ? j->a_step : 1, ldb = j->ldb, k = j->k;
     vec sum[HIGH][WIDEST];
     UNROLL
     for (unsigned i = 0; i < high; i++)
         UNROLL
     for (unsigned v = 0; v < wide; v++)
         sum[i][v] = splat(0.0f);
-    for (size_t k = j->k; k > 0; k--, b += ldb, a += a_step) {
-        vec in[WIDEST];
-        UNROLL
-        for (unsigned v = 0; v < wide; v++)
-            in[v] = load(b + v * LANES);
-        UNROLL
-        for (unsigned i = 0; i < high; i++) {
-            vec x = splat(a[i * a_row]);
-            UNROLL
-            for (unsigned v = 0; v < wide; v++)
-                sum[i][v] += x * in[v];
-        }
-    }
-    if (last < LANES) { /* the last vector by itself */
-        float edge[HIGH * LANES];
-        UNROLL
-        for (unsigned i = 0; i < high; i++)
-            store(edge + i * LANES, sum[i][wide - 1]);
-        size_t at = (wide - 1) * LANES;
-        finish_edge(j, edge, high, bias ? bias + at : NULL, c + at, last);
-    }
+    for (; k > 0; k--, b += ldb, a += a_step)
+        step(sum, a, a_row, b, high, wide);
+    b = j->tail;
+    for (k = j->n_tail; k > 0; k--, b += wide * LANES, a += a_step)
+        step(sum, a, a_row, b, high, wide);
     UNROLL
     for (unsigned v = 0; v < wide; v++) {
-        if (v + 1 == wide && last < LANES)
-            break;
         vec first = bias ? load(bias + v * LANES) : splat(0.0f);
+        if (v + 1 == wide && last < LANES) {
+            UNROLL
+            for (unsigned i = 0; i < high; i++) {
+                float lanes[LANES];
+                store(lanes, sum[i][v] + first);
+                store_edge(j, lanes, c + i * j->ldc + v * LANES, last);
+            }
+            break;
+        }
         UNROLL
         for (unsigned i = 0; i < high; i++) {
             float *to = c + i * j->ldc + v * LANES;
@@ -168,6 +197,9 @@ static const tile_fn tiles[2][WIDEST][HIGH] = {
 static void columns(const struct job *j, size_t m, const float *a, const float *b,
                     const float *bias, float *c, size_t last, size_t wide, bool is_t)
 {
+    float whole[WIDEST * LANES] = {0};
+    if (bias && last < LANES)
+        bias = memcpy(whole, bias, ((wide - 1) * LANES + last) * sizeof(float));
     size_t most = wide == 3 ? HIGH_3 : HIGH, left = (m + most - 1) / most;
     for (; m > 0; left--) {
         size_t high = (m + left - 1) / left;
@@ -194,26 +226,14 @@ static void direct(const struct dml_kernel_product *p, struct job j, size_t j0, 
     size_t n_last = (over + p->ldb - 1) / p->ldb; /* rows that B's end is too near for */
     const float *b = p->b + j0, *bias = p->bias ? p->bias + j0 : NULL;
     n_last = n_last < p->k ? n_last : p->k;
-    if (n_last == 0) {
-        columns(&j, p->m, p->a, b, bias, p->c + j0, last, wide, is_t);
-        return;
-    }
     _Alignas(64) float copy[LANES * WIDEST * LANES];
-    struct job rest = j;
-    size_t k = p->k - n_last;
     for (size_t i = 0; i < n_last; i++)
         for (size_t v = 0; v < wide * LANES; v++)
-            copy[i * wide * LANES + v] = j0 + v < p->n ? b[(k + i) * p->ldb + v] : 0.0f;
-    if (k > 0) {
-        j.k = k;
-        j.relu = false;
-        columns(&j, p->m, p->a, b, bias, p->c + j0, last, wide, is_t);
-        rest.add = true;
-        bias = NULL;
-    }
-    rest.k = n_last;
-    rest.ldb = wide * LANES;
-    columns(&rest, p->m, p->a + k * (is_t ? p->lda : 1), copy, bias, p->c + j0, last, wide, is_t);
+            copy[i * wide * LANES + v] = j0 + v < p->n ? b[(p->k - n_last + i) * p->ldb + v] : 0.0f;
+    j.k -= n_last;
+    j.n_tail = n_last;
+    j.tail = copy;
+    columns(&j, p->m, p->a, b, bias, p->c + j0, last, wide, is_t);
 }
 
 static void all_columns(const struct dml_kernel_product *p, bool is_t)
@@ -247,22 +267,6 @@ static void tn(const struct dml_kernel_product *p)
 #define LOWER(a, b)   __builtin_shufflevector(a, b, 0, 4, 1, 5)
 #define UPPER(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
 
-INLINE four load_four(const float *p)
-{
-    return *(const four_anywhere *)(const void *)p;
-}
-
-INLINE void store_four(float *p, four v)
-{
-    *(four_anywhere *)(void *)p = v;
-}
-
-INLINE four cut_four(four v)
-{
-    typedef int bits_four __attribute__((vector_size(16)));
-    return (four)((bits_four)v & ~(v < (four){0}));
-}
-
 INLINE void transpose(four *io)
 {
     four a = LOWER(io[0], io[2]), b = UPPER(io[0], io[2]);
@@ -273,27 +277,66 @@ INLINE void transpose(four *io)
     io[3] = UPPER(b, d);
 }
 
-/* panel [k][n_to] = transpose of b [n][k], zeros in the columns from n on. n_to: whole vectors. */
+/* Four columns of four rows of B, of which `n` count, into four rows. */
+INLINE void turn_4(const float *b, size_t ldb, size_t n, float *panel, size_t n_to)
+{
+    four block[4];
+    for (unsigned r = 0; r < 4; r++)
+        block[r] = r < n ? load_four(b + r * ldb) : (four){0};
+    transpose(block);
+    for (unsigned r = 0; r < 4; r++)
+        store_four(panel + r * n_to, block[r]);
+}
+
+#if LANES > 4
+typedef float eight __attribute__((vector_size(32)));
+typedef float eight_anywhere __attribute__((vector_size(32), aligned(4), may_alias));
+
+#define JOIN(a, b)    __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7)
+#define LOWER_8(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 4, 12, 5, 13)
+#define UPPER_8(a, b) __builtin_shufflevector(a, b, 2, 10, 3, 11, 6, 14, 7, 15)
+
+/* The same of eight rows: two blocks beside each other. */
+INLINE void turn_8(const float *b, size_t ldb, float *panel, size_t n_to)
+{
+    eight in[4];
+    UNROLL
+    for (unsigned r = 0; r < 4; r++)
+        in[r] = JOIN(load_four(b + r * ldb), load_four(b + (r + 4) * ldb));
+    eight p = LOWER_8(in[0], in[2]), q = UPPER_8(in[0], in[2]);
+    eight s = LOWER_8(in[1], in[3]), t = UPPER_8(in[1], in[3]);
+    *(eight_anywhere *)(void *)panel = LOWER_8(p, s);
+    *(eight_anywhere *)(void *)(panel + n_to) = UPPER_8(p, s);
+    *(eight_anywhere *)(void *)(panel + 2 * n_to) = LOWER_8(q, t);
+    *(eight_anywhere *)(void *)(panel + 3 * n_to) = UPPER_8(q, t);
+}
+#endif
+
+/* panel [k][n_to] = transpose of b [n][k], zeros in the columns from n on. n_to: whole vectors.
+ * Blocks of four columns; the last one may go over some a second time. */
 static void turn(const float *b, size_t ldb, size_t n, size_t k, float *panel, size_t n_to)
 {
     size_t i = 0;
-    for (; i + 4 <= n; i += 4) {
-        const float *row = b + i * ldb;
-        size_t at = 0;
-        for (; at + 4 <= k; at += 4) {
-            four block[4] = {load_four(row + at), load_four(row + ldb + at),
-                             load_four(row + 2 * ldb + at), load_four(row + 3 * ldb + at)};
-            transpose(block);
-            for (unsigned r = 0; r < 4; r++)
-                store_four(panel + (at + r) * n_to + i, block[r]);
+    for (size_t c = 0; k < 4 && c < k; c++)
+        for (i = 0; i < n_to; i++)
+            panel[c * n_to + i] = i < n ? b[i * ldb + c] : 0.0f;
+    if (k < 4)
+        return;
+#if LANES > 4
+    for (; i + 8 <= n; i += 8)
+        for (size_t c = 0; c < k; c += 4) {
+            size_t at = c + 4 <= k ? c : k - 4;
+            turn_8(b + i * ldb + at, ldb, panel + at * n_to + i, n_to);
         }
-        for (; at < k; at++)
-            for (unsigned r = 0; r < 4; r++)
-                panel[at * n_to + i + r] = row[r * ldb + at];
-    }
-    for (; i < n_to; i++)
-        for (size_t at = 0; at < k; at++)
-            panel[at * n_to + i] = i < n ? b[i * ldb + at] : 0.0f;
+#endif
+    for (; i < n_to; i += 4)
+        for (size_t c = 0; c < k; c += 4) {
+            size_t at = c + 4 <= k ? c : k - 4;
+            if (i + 4 <= n)
+                turn_4(b + i * ldb + at, ldb, 4, panel + at * n_to + i, n_to);
+            else
+                turn_4(b + i * ldb + at, ldb, i < n ? n - i : 0, panel + at * n_to + i, n_to);
+        }
 }
 
 static void nt_turned(const struct dml_kernel_product *p)
@@ -325,7 +368,6 @@ static void nt_turned(const struct dml_kernel_product *p)
 INLINE four half_of(vec v)
 {
 #if LANES == 16
-    typedef float eight __attribute__((vector_size(32)));
     eight h = __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7) +
               __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15);
     return __builtin_shufflevector(h, h, 0, 1, 2, 3) + __builtin_shufflevector(h, h, 4, 5, 6, 7);

@@ -255,22 +255,40 @@ static void relu_back(const float *y, const float *dy, float *dx, size_t n)
         dx[i] = y[i] > 0.0f ? dy[i] : 0.0f;
 }
 
+/* `n` vectors of columns beside each other, so that no sum waits for itself. */
+INLINE void sum_some(const float *y, const float *dy, size_t rows, size_t cols, float *dz,
+                     float *io_sum, const unsigned n)
+{
+    vec sum[4];
+    UNROLL
+    for (unsigned i = 0; i < n; i++)
+        sum[i] = splat(0.0f);
+    for (size_t r = 0, at = 0; r < rows; r++, at += cols)
+        UNROLL
+    for (unsigned i = 0; i < n; i++) {
+        vec v = load(dy + at + i * LANES);
+        if (y) {
+            v = (vec)((bits)v & (load(y + at + i * LANES) > splat(0.0f)));
+            store(dz + at + i * LANES, v);
+        }
+        sum[i] += v;
+    }
+    UNROLL
+    for (unsigned i = 0; i < n; i++)
+        store(io_sum + i * LANES, load(io_sum + i * LANES) + sum[i]);
+}
+
 static void sum_rows(const float *y, const float *dy, size_t rows, size_t cols, float *dz,
                      float *io_sum)
 {
     size_t c = 0;
-    for (; c + LANES <= cols; c += LANES) {
-        vec sum = splat(0.0f);
-        for (size_t r = 0, at = c; r < rows; r++, at += cols) {
-            vec v = load(dy + at);
-            if (y) {
-                v = (vec)((bits)v & (load(y + at) > splat(0.0f)));
-                store(dz + at, v);
-            }
-            sum += v;
-        }
-        store(io_sum + c, load(io_sum + c) + sum);
-    }
+    for (; c + 4 * LANES <= cols; c += 4 * LANES)
+        if (y)
+            sum_some(y + c, dy + c, rows, cols, dz + c, io_sum + c, 4);
+        else
+            sum_some(NULL, dy + c, rows, cols, NULL, io_sum + c, 4);
+    for (; c + LANES <= cols; c += LANES)
+        sum_some(y ? y + c : NULL, dy + c, rows, cols, y ? dz + c : NULL, io_sum + c, 1);
     for (; c < cols; c++) {
         float sum = 0.0f;
         for (size_t r = 0, at = c; r < rows; r++, at += cols) {

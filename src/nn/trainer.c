@@ -125,9 +125,19 @@ void dml_trainer_reset_optimizer(struct dml_trainer *t)
 /* A minibatch: what its samples are made of. */
 struct minibatch {
     struct dml_trainer *t;
-    const uint32_t *order;
+    const uint32_t *order, *order_end; /* of the epoch */
     struct dml_batch_augment augment;
 };
+
+/* The samples that this thread will ask for after order[at .. at + b): from memory meanwhile. */
+static void expect(const struct minibatch *s, size_t at, size_t b)
+{
+    const struct dml_crew *c = &s->t->crew;
+    size_t next = at + (c->chunk < c->slice ? b : c->batch);
+    size_t left = (size_t)(s->order_end - s->order);
+    if (next < left)
+        dml_batch_expect(s->t->ds, s->order + next, left - next < b ? left - next : b);
+}
 
 static void give(void *arg, unsigned i, size_t at, size_t b, const float **ret_x,
                  const int32_t **ret_labels, const float **ret_targets)
@@ -137,6 +147,7 @@ static void give(void *arg, unsigned i, size_t at, size_t b, const float **ret_x
     struct batch *batch = &s->t->batches[i];
     dml_batch_fill(ds, s->order + at, b, at, s->t->augment == DML_AUGMENT_NONE ? NULL : &s->augment,
                    batch->x, ds->labels ? batch->labels : NULL, ds->labels ? NULL : batch->targets);
+    expect(s, at, b);
     *ret_x = batch->x;
     *ret_labels = batch->labels;
     *ret_targets = batch->targets;
@@ -148,6 +159,7 @@ static void learn(struct dml_trainer *t, unsigned i_thread, const uint32_t *orde
 {
     struct minibatch minibatch = {.t = t,
                                   .order = order,
+                                  .order_end = t->order + t->ds->n_samples,
                                   .augment = {.kind = t->augment,
                                               .padding = t->crop_padding,
                                               .seed = t->train.seed,
