@@ -409,28 +409,6 @@ int dml_bench_run(const struct dml_model *m, const struct dml_bench_options *o,
     return 0;
 }
 
-int dml_bench_cuts(const struct dml_model *m, size_t batch, double seconds,
-                   const atomic_bool *cancel, double *ret_us, struct dml_err *err)
-{
-    const struct dml_bench_options o = {.batch = batch, .seconds = seconds, .cancel = cancel};
-    struct dml_bench_result b = {0};
-    size_t cuts[1 + DML_MODEL_LAYERS_MAX];
-    size_t n = dml_model_find_cuts(m, cuts);
-    if (batch < 1 || batch > DML_MODEL_BATCH_MAX || !(seconds > 0.0))
-        return -EINVAL;
-    _cleanup_(dml_dataset_freep) struct dml_dataset *ds = noise(m, batch);
-    if (!ds)
-        return -ENOMEM;
-    int r = measure_layers(m, ds, &o, &b, err);
-    for (size_t i = 0; r >= 0 && i < n; i++) {
-        ret_us[i] = 0.0;
-        for (size_t k = cuts[i]; k < cuts[i + 1]; k++)
-            ret_us[i] += b.layers[k].forward_us + b.layers[k].backward_us;
-    }
-    dml_bench_done(&b);
-    return r;
-}
-
 void dml_bench_done(struct dml_bench_result *r)
 {
     for (size_t i = 0; i < r->n_layers; i++)

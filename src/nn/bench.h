@@ -56,13 +56,3 @@ int dml_bench_run(const struct dml_model *m, const struct dml_bench_options *o,
                   struct dml_bench_result *ret, struct dml_err *err);
 
 void dml_bench_done(struct dml_bench_result *r);
-
-/*
- * What the pieces of a whole model cost on this machine, to cut it by: forward and backward of one
- * sample in minibatches of `batch`, microseconds of CPU time on one thread; the loss and the
- * optimiser are not in it. Takes `seconds`, and some passes before.
- *   ret_us [dml_model_n_cuts(m)], nn/model_cut.h
- * Returns 0, -EINVAL, -ENOMEM, -ECANCELED.
- */
-int dml_bench_cuts(const struct dml_model *m, size_t batch, double seconds,
-                   const atomic_bool *cancel, double *ret_us, struct dml_err *err);

@@ -6,7 +6,7 @@
 
 #include <errno.h>
 
-#include "nn/bench.h"
+#include "nn/bench_cuts.h"
 #include "nn/model_priv.h"
 #include "tests/unit/part_models.h"
 
