@@ -23,6 +23,9 @@
 #define STRATEGIES BIT(FEDERATED)
 #define DEPTH_MAX  4096 /* micro-batches: more than a minibatch of these machines has samples */
 
+#define MEASURED  "measured" /* values of `cut` */
+#define ESTIMATED "estimated"
+
 #define PARALLEL(key, type_, field, ...)                                                           \
     {                                                                                              \
         .section = "parallel", .name = key, .type = type_,                                         \
@@ -50,9 +53,13 @@ const struct dml_opt dml_parallel_opts[] = {
              .help = "ring: runs of layers on each node"),
     PARALLEL("micro-batches", DML_OPT_UINT, micro_batches, .min = 1, .max = DEPTH_MAX, .dflt = "4",
              .help = "pipeline, ring, hybrid: parts in which a minibatch passes the stages"),
-    PARALLEL("cut", DML_OPT_TEXT, cut, .dflt = "", .max = 2048, .flags = DML_OPT_WORDS,
-             .help = "pipeline: numbers of the layers that begin the stages from the second on; "
-                     "empty: by cost"),
+    PARALLEL("cut", DML_OPT_TEXT, cut, .dflt = MEASURED, .max = 2048, .flags = DML_OPT_WORDS,
+             .help = "pipeline, ring, hybrid: stages of even cost, measured or estimated, or the "
+                     "numbers of the layers that begin them from the second on"),
+    PARALLEL("node-memory", DML_OPT_BYTES, node_memory, .min = 0, .max = 9007199254740992.0,
+             .dflt = "0",
+             .help = "pipeline, ring, hybrid: most that a stage may need, its data apart; 0: no "
+                     "limit"),
     PARALLEL("overlap", DML_OPT_BOOL, overlap, .dflt = "yes",
              .help = "allreduce, pipeline, ring, hybrid: no: nothing is computed during a transfer"),
     PARALLEL("checkpoint-steps", DML_OPT_UINT, checkpoint_steps, .min = 0, .max = 1000000000,
@@ -74,7 +81,8 @@ static const struct {
     {"parallel", "stages", STAGED},
     {"parallel", "chunks", BIT(RING)},
     {"parallel", "micro-batches", STAGED},
-    {"parallel", "cut", BIT(PIPELINE)},
+    {"parallel", "cut", STAGED},
+    {"parallel", "node-memory", STAGED},
     {"parallel", "overlap", LEGS},
     {"parallel", "checkpoint-steps", LEGS},
     {"cluster", "on-loss", LEGS | BIT(SERVER)},
@@ -170,6 +178,22 @@ uint64_t dml_parallel_stages(const struct dml_testcase *tc)
     return tc->testcase.nodes / dml_parallel_replicas(tc);
 }
 
+const char *dml_parallel_cut_layers(const struct dml_testcase *tc)
+{
+    const char *cut = tc->parallel.cut;
+    bool finds = !cut[0] || !strcmp(cut, MEASURED) || !strcmp(cut, ESTIMATED);
+    return finds ? NULL : cut;
+}
+
+bool dml_parallel_measures(const struct dml_testcase *tc)
+{
+    const char *cut = tc->parallel.cut;
+    if (!(STAGED >> tc->parallel.paradigm & 1u) || (cut[0] && strcmp(cut, MEASURED)))
+        return false;
+    /* Three or more replicas add up their gradients in an order that depends on the cut. */
+    return tc->train.deterministic != DML_DETERMINISTIC_STRICT || dml_parallel_replicas(tc) < 3;
+}
+
 static int refuse(const struct dml_ini *ini, const char *file, const char *key, struct dml_err *err,
                   const char *text)
 {
@@ -208,21 +232,25 @@ static int check_grid(const struct dml_testcase *tc, const struct dml_ini *ini, 
     return refuse(ini, file, tc->parallel.stages ? "stages" : "replicas", err, text);
 }
 
-/* Ascending layers, one less than there are stages. */
+/* Ascending layers, one less than there are runs. */
 static int check_cut(const struct dml_testcase *tc, const struct dml_ini *ini, const char *file,
                      struct dml_err *err)
 {
-    uint64_t before = 1, n = 0, stages = dml_parallel_stages(tc);
+    bool is_ring = tc->parallel.paradigm == DML_PARADIGM_RING;
+    uint64_t chunks = is_ring ? tc->parallel.chunks : 1;
+    uint64_t before = 1, n = 0, runs = dml_parallel_stages(tc) * chunks;
+    const char *cut = dml_parallel_cut_layers(tc);
     char text[300], word[24];
-    for (const char *p = tc->parallel.cut; *p;) {
+    for (const char *p = cut; p && *p;) {
         size_t len = strcspn(p, " \t");
         uint64_t layer;
         (void)snprintf(word, sizeof(word), "%.*s", (int)(len < 20 ? len : 20), p);
         if (!dml_text_to_uint(word, &layer) || layer <= before) {
             (void)snprintf(text, sizeof(text),
                            "parallel.cut = %.60s: %s is not the number of a layer behind layer "
-                           "%" PRIu64 " (dmlctl models NAME numbers them)",
-                           tc->parallel.cut, word, before);
+                           "%" PRIu64 ": write " MEASURED ", " ESTIMATED ", or ascending numbers "
+                           "as dmlctl models NAME shows them",
+                           cut, word, before);
             return refuse(ini, file, "cut", err, text);
         }
         before = layer;
@@ -230,11 +258,11 @@ static int check_cut(const struct dml_testcase *tc, const struct dml_ini *ini, c
         p += len;
         p += strspn(p, " \t");
     }
-    if (n == 0 || n + 1 == stages)
+    if (n == 0 || n + 1 == runs)
         return 0;
     (void)snprintf(text, sizeof(text),
-                   "parallel.cut = %.60s makes %" PRIu64 " stages, but there are %" PRIu64,
-                   tc->parallel.cut, n + 1, stages);
+                   "parallel.cut = %.60s makes %" PRIu64 " %s, but there are %" PRIu64, cut, n + 1,
+                   is_ring ? "runs of layers" : "stages", runs);
     return refuse(ini, file, "cut", err, text);
 }
 
@@ -245,7 +273,7 @@ int dml_parallel_check_case(const struct dml_testcase *tc, const struct dml_ini 
     if (!(STAGED >> tc->parallel.paradigm & 1u))
         return 0;
     int r = check_grid(tc, ini, file, err);
-    if (r == 0 && tc->parallel.paradigm == DML_PARADIGM_PIPELINE)
+    if (r == 0)
         r = check_cut(tc, ini, file, err);
     if (r < 0)
         return r;

@@ -38,3 +38,8 @@ int dml_parallel_check_case(const struct dml_testcase *tc, const struct dml_ini 
 uint64_t dml_parallel_stages(const struct dml_testcase *tc);
 /* Whole models that are trained side by side. */
 uint64_t dml_parallel_replicas(const struct dml_testcase *tc);
+
+/* The key `cut` where it lists layers, else NULL: the cut is to be found by cost, … */
+const char *dml_parallel_cut_layers(const struct dml_testcase *tc);
+/* … which is to be measured before a run. */
+bool dml_parallel_measures(const struct dml_testcase *tc);

@@ -59,7 +59,8 @@ struct dml_parallel_options {
     uint64_t stages;       /* 0: as many as there are; see dml_parallel_stages() */
     uint64_t chunks;       /* ring: runs of layers on each node */
     uint64_t micro_batches;
-    char *cut;             /* layers that begin stages 2 …; "": by cost */
+    char *cut;             /* "measured", "estimated", or layers that begin runs 2 … */
+    uint64_t node_memory;  /* most bytes that a stage may need; 0: no limit */
     bool overlap;
     uint64_t checkpoint_steps; /* between two agreed states; 0: a round */
 };

@@ -1,11 +1,6 @@
 /*
  * A pipeline is as fast as its slowest node, so the runs are chosen such that the longest is as
- * short as it can be: the linear partition problem, by dynamic programming over the number of runs
- * and their ends. Among all cuts that reach it, those are taken that move least.
- *
- * A run takes the time of its layers, c, and of what its node sends, T: activations on to the next
- * and gradients back to the one before. Where transfers hide behind computing that is max(c, T),
- * else c + T. Only integers are compared: all ranks must agree, whatever processor they have.
+ * short as it can be (cut_search.c), or as the key says; and what they are called.
  */
 #include "paradigm/cut.h"
 
@@ -19,112 +14,63 @@
 #include "base/text.h"
 #include "nn/model.h"
 #include "nn/model_cut.h"
+#include "paradigm/cut_search.h"
 
-/* Multiply-adds in the time one float takes to another node: a core of a small board makes some
- * 3 G of them a second when training, 100 Mbit/s carry 3 M floats. */
-#define SEND_MACS 1000
-
+/* A cut in the making. */
 struct search {
     const struct dml_cut_options *o;
     size_t n;          /* pieces */
     uint64_t *before;  /* [n + 1] cost of all pieces before a cut */
     uint64_t *crosses; /* [n + 1] floats that cross it; nothing at the ends */
-    uint64_t least_over; /* least memory of a run that was over the limit; 0: none was */
-    /* Tables over (number of runs, end of the last). */
-    uint64_t *best;
-    size_t *from;
 };
+
+#define MIB(bytes) ((double)(bytes) / 1048576.0)
 
 static int prepare(struct search *s)
 {
     const struct dml_model *m = s->o->model;
+    const double *us = s->o->costs_us;
+    double sum_us = 0.0, sum = 0.0;
     s->n = dml_model_n_cuts(m);
     s->before = dml_mem_array(s->n + 1, sizeof(uint64_t));
     s->crosses = dml_mem_array(s->n + 1, sizeof(uint64_t));
     if (!s->before || !s->crosses)
         return -ENOMEM;
     for (size_t i = 0; i < s->n; i++) {
-        s->before[i + 1] = s->before[i] + dml_model_cut_cost(m, i);
+        sum += (double)dml_model_cut_cost(m, i);
+        sum_us += us ? us[i] : 0.0;
+    }
+    for (size_t i = 0; i < s->n; i++) {
+        uint64_t cost = us ? 1 + (uint64_t)(sum * us[i] / sum_us) : dml_model_cut_cost(m, i);
+        s->before[i + 1] = s->before[i] + cost;
         s->crosses[i] = i ? dml_model_cut_floats(m, i) : 0;
     }
     return 0;
 }
 
-static uint64_t run_cost(const struct search *s, size_t first, size_t last)
+static int by_cost(const struct search *s, struct dml_cut *cut, struct dml_err *err)
 {
-    uint64_t c = s->before[last] - s->before[first];
-    uint64_t t = SEND_MACS * (s->crosses[first] + s->crosses[last]);
-    return !s->o->overlap ? c + t : c > t ? c : t;
-}
-
-static bool fits(struct search *s, size_t first, size_t last)
-{
-    if (!s->o->limit)
-        return true;
-    uint64_t need = s->o->memory(s->o->arg, first, last);
-    if (need <= s->o->limit)
-        return true;
-    if (!s->least_over || need < s->least_over)
-        s->least_over = need;
-    return false;
-}
-
-/*
- * Fills from[] with the best partition. `most` UINT64_MAX: the one whose longest run is shortest;
- * otherwise, of those without a run longer than `most`, the one with the fewest floats crossing.
- * Returns what was reached, UINT64_MAX when there is none.
- */
-static uint64_t search(struct search *s, size_t n_runs, uint64_t most)
-{
-    size_t row = s->n + 1;
-    for (size_t i = 0; i < (n_runs + 1) * row; i++)
-        s->best[i] = UINT64_MAX;
-    s->best[0] = 0;
-    for (size_t k = 1; k <= n_runs; k++)
-        for (size_t last = k; last <= s->n - (n_runs - k); last++)
-            for (size_t first = k - 1; first < last; first++) {
-                uint64_t so_far = s->best[(k - 1) * row + first], *best = &s->best[k * row + last];
-                if (so_far == UINT64_MAX || so_far >= *best)
-                    continue;
-                uint64_t cost = run_cost(s, first, last);
-                if (cost > most)
-                    continue;
-                uint64_t here = most != UINT64_MAX ? so_far + s->crosses[first]
-                                : cost > so_far    ? cost
-                                                   : so_far;
-                if (here < *best && fits(s, first, last)) {
-                    *best = here;
-                    s->from[k * row + last] = first;
-                }
-            }
-    return s->best[n_runs * row + s->n];
-}
-
-static int by_cost(struct search *s, struct dml_cut *cut, struct dml_err *err)
-{
-    size_t tables = 0, row = s->n + 1;
-    if (!dml_mem_mul(cut->n_runs + 1, row, &tables))
-        return -ENOMEM;
-    s->best = dml_mem_array(tables, sizeof(*s->best));
-    s->from = dml_mem_array(tables, sizeof(*s->from));
-    if (!s->best || !s->from)
-        return -ENOMEM;
-    uint64_t most = search(s, cut->n_runs, UINT64_MAX);
-    if (most == UINT64_MAX)
-        return dml_err_set(err, -ENOMEM,
-                           "model %s cannot be cut into %zu runs of at most %.1f MiB each: the "
-                           "smallest that is too large takes %.1f MiB; use more nodes or a smaller "
-                           "batch-size",
-                           dml_model_name(s->o->model), cut->n_runs,
-                           (double)s->o->limit / 1048576.0, (double)s->least_over / 1048576.0);
-    (void)search(s, cut->n_runs, most);
-    size_t end = s->n;
-    for (size_t k = cut->n_runs; k > 0; k--) {
-        cut->at[k] = end;
-        end = s->from[k * row + end];
-    }
-    cut->at[0] = 0;
-    return 0;
+    const struct dml_cut_options *o = s->o;
+    const struct dml_cut_search search = {
+        .n = s->n,
+        .n_stages = o->n_stages,
+        .n_runs = cut->n_runs,
+        .before = s->before,
+        .crosses = s->crosses,
+        .overlap = o->overlap,
+        .limit = o->limit,
+        .memory = o->memory,
+        .arg = o->arg,
+    };
+    uint64_t need = 0;
+    int r = dml_cut_search(&search, cut->at, &need);
+    if (r <= 0)
+        return r;
+    return dml_err_set(err, -ENOMEM,
+                       "model %s finds no room on %u nodes: however it is cut, the largest stage "
+                       "needs %.1f MiB, and parallel.node-memory allows %.1f MiB: use more nodes, "
+                       "a smaller batch-size or more micro-batches, or allow more",
+                       dml_model_name(o->model), o->n_stages, MIB(need), MIB(o->limit));
 }
 
 /* The last cut whose layer is not behind `layer`. */
@@ -182,20 +128,31 @@ static int by_key(const struct search *s, struct dml_cut *cut, struct dml_err *e
         p += len;
     }
     if (n + 1 != cut->n_runs)
-        return dml_err_set(err, -EINVAL, "parallel.cut must name %zu layers for %zu stages",
-                           cut->n_runs - 1, cut->n_runs);
+        return dml_err_set(err, -EINVAL, "parallel.cut must name %zu layers for %zu %s",
+                           cut->n_runs - 1, cut->n_runs,
+                           s->o->n_chunks > 1 ? "runs of layers" : "stages");
     cut->at[cut->n_runs] = s->n;
     return 0;
 }
 
-static int check_limit(struct search *s, const struct dml_cut *cut, struct dml_err *err)
+static int check_limit(const struct search *s, const struct dml_cut *cut, struct dml_err *err)
 {
-    for (size_t i = 0; i < cut->n_runs; i++)
-        if (!fits(s, cut->at[i], cut->at[i + 1]))
-            return dml_err_set(err, -ENOMEM,
-                               "parallel.cut: stage %zu takes %.1f MiB, a node has %.1f MiB", i + 1,
-                               (double)s->least_over / 1048576.0, (double)s->o->limit / 1048576.0);
-    return 0;
+    const struct dml_cut_options *o = s->o;
+    uint64_t largest = 0;
+    unsigned which = 0;
+    for (unsigned stage = 0; o->limit && stage < o->n_stages; stage++) {
+        uint64_t need = 0;
+        for (size_t i = stage; i < cut->n_runs; i += o->n_stages)
+            need += o->memory(o->arg, i, cut->at[i], cut->at[i + 1], UINT64_MAX);
+        which = need > largest ? stage : which;
+        largest = need > largest ? need : largest;
+    }
+    if (largest <= o->limit)
+        return 0;
+    return dml_err_set(err, -ENOMEM,
+                       "parallel.cut: stage %u, the largest, needs %.1f MiB, and "
+                       "parallel.node-memory allows %.1f MiB",
+                       which + 1, MIB(largest), MIB(o->limit));
 }
 
 static int make(struct search *s, struct dml_cut *cut, struct dml_err *err)
@@ -215,6 +172,13 @@ static int make(struct search *s, struct dml_cut *cut, struct dml_err *err)
     return r < 0 ? r : check_limit(s, cut, err);
 }
 
+static void fill_shares(const struct search *s, struct dml_cut *cut)
+{
+    for (size_t i = 0; i < cut->n_runs; i++)
+        cut->share[i] = (double)(s->before[cut->at[i + 1]] - s->before[cut->at[i]]) /
+                        (double)s->before[s->n];
+}
+
 int dml_cut_make(const struct dml_cut_options *o, struct dml_cut **ret, struct dml_err *err)
 {
     assert(o->n_stages && o->n_chunks);
@@ -223,14 +187,15 @@ int dml_cut_make(const struct dml_cut_options *o, struct dml_cut **ret, struct d
         return -ENOMEM;
     cut->n_runs = (size_t)o->n_stages * o->n_chunks;
     cut->at = dml_mem_array(cut->n_runs + 1, sizeof(*cut->at));
-    if (!cut->at)
+    cut->share = dml_mem_array(cut->n_runs, sizeof(*cut->share));
+    if (!cut->at || !cut->share)
         return -ENOMEM;
     struct search s = {.o = o};
     int r = make(&s, cut, err);
+    if (r == 0)
+        fill_shares(&s, cut);
     free(s.before);
     free(s.crosses);
-    free(s.best);
-    free(s.from);
     if (r < 0)
         return r;
     *ret = cut;
@@ -243,8 +208,21 @@ struct dml_cut *dml_cut_free(struct dml_cut *cut)
     if (!cut)
         return NULL;
     free(cut->at);
+    free(cut->share);
     free(cut);
     return NULL;
+}
+
+/* Closes f, which writes to *io_text. */
+static int close_text(FILE *f, char **io_text, char **ret)
+{
+    bool failed = ferror(f);
+    if (fclose(f) != 0 || failed) {
+        free(*io_text);
+        return -ENOMEM;
+    }
+    *ret = *io_text;
+    return 0;
 }
 
 int dml_cut_print(const struct dml_cut *cut, const struct dml_model *model, char **ret)
@@ -262,11 +240,17 @@ int dml_cut_print(const struct dml_cut *cut, const struct dml_model *model, char
         else
             fprintf(f, "%s%u-", i ? " " : "", first);
     }
-    bool failed = ferror(f);
-    if (fclose(f) != 0 || failed) {
-        free(text);
+    return close_text(f, &text, ret);
+}
+
+int dml_cut_print_key(const struct dml_cut *cut, const struct dml_model *model, char **ret)
+{
+    char *text = NULL;
+    size_t len;
+    FILE *f = open_memstream(&text, &len);
+    if (!f)
         return -ENOMEM;
-    }
-    *ret = text;
-    return 0;
+    for (size_t i = 1; i < cut->n_runs; i++)
+        fprintf(f, "%s%u", i > 1 ? " " : "", dml_model_cut_layer(model, cut->at[i]));
+    return close_text(f, &text, ret);
 }

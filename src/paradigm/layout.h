@@ -16,6 +16,7 @@
 
 #include "base/mem.h"
 #include "conf/testcase.h"
+#include "paradigm/cut.h"
 
 struct dml_err;
 struct dml_model;
@@ -33,16 +34,23 @@ struct dml_layout {
     unsigned n_replicas, n_stages, n_chunks, n_micro;
     size_t n_runs;      /* S·V */
     struct dml_layout_run *runs;
+    struct dml_cut *cut;      /* the same runs, with their shares of the cost */
     size_t n_params, n_state; /* P, Q of the whole model */
 };
 
 /*
+ * Cut as the key `cut` says in numbers of layers, else by estimated cost; no node needs more than
+ * the key node-memory allows, with the threads that the test case gives it.
  * With fewer members than the test case has nodes there are as many whole replicas as they give, or
  * one of fewer stages; a key `cut` that no longer fits gives way to costs.
  * Errors: -EINVAL, -ENOMEM, with a sentence, as dml_cut_make(). Owner: caller.
  */
 int dml_layout_make(const struct dml_testcase *tc, const struct dml_model *model,
                     unsigned n_members, struct dml_layout **ret, struct dml_err *err);
+
+/* The same for all nodes of the test case, cut by measured cost: costs_us as in dml_cut_make(). */
+int dml_layout_make_measured(const struct dml_testcase *tc, const struct dml_model *model,
+                             const double *costs_us, struct dml_layout **ret, struct dml_err *err);
 struct dml_layout *dml_layout_free(struct dml_layout *l);
 DML_MEM_CLEANUP(struct dml_layout, dml_layout_free);
 

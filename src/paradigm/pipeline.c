@@ -37,12 +37,23 @@ static int pipeline_plan(const struct dml_testcase *tc, const struct dml_model *
 {
     _cleanup_(dml_layout_freep) struct dml_layout *l = NULL;
     uint64_t most = 0;
+    unsigned which = 0;
     int r = dml_layout_make(tc, model, (unsigned)tc->testcase.nodes, &l, err);
     for (unsigned stage = 0; r == 0 && stage < l->n_stages; stage++) {
         uint64_t bytes = 0;
         r = dml_layout_memory(l, tc, model, stage, cpu, &bytes);
+        which = bytes > most ? stage : which;
         most = bytes > most ? bytes : most;
     }
+    /* The cut was made for the threads that the test case gives a node; here may be more. */
+    uint64_t allowed = tc->parallel.node_memory;
+    if (r == 0 && allowed > 0 && most > allowed)
+        return dml_err_set(err, -ENOMEM,
+                           "stage %u of model %s needs %.1f MiB with %u threads, and "
+                           "parallel.node-memory allows %.1f MiB: say in testcase.cores what a "
+                           "node may use, so that the model is cut for it",
+                           which + 1, dml_model_name(model), (double)most / 1048576.0,
+                           cpu->n_threads, (double)allowed / 1048576.0);
     if (r == 0)
         *ret_bytes = most;
     return r;

@@ -16,6 +16,16 @@
 /* 3 nodes sharing 4 cores is 1.333…; a share that is whole but for rounding is whole. */
 #define SHARE_EPSILON 1e-6
 
+static double threads_of(double share)
+{
+    return fmax(ceil(share - SHARE_EPSILON), 1.0);
+}
+
+unsigned dml_plan_threads(const struct dml_testcase *tc)
+{
+    return (unsigned)threads_of(dml_testcase_cores_per_node(tc));
+}
+
 static int plan_cores(double share, unsigned cores_here, struct dml_plan *plan, struct dml_err *err)
 {
     if (share <= 0.0) {
@@ -23,9 +33,7 @@ static int plan_cores(double share, unsigned cores_here, struct dml_plan *plan, 
         plan->duty = 1.0;
         return 0;
     }
-    double threads = ceil(share - SHARE_EPSILON);
-    if (threads < 1.0)
-        threads = 1.0;
+    double threads = threads_of(share);
     if (cores_here && threads > cores_here)
         return dml_err_set(err, -EINVAL,
                            "the test case gives each node %g cores, but this node may use %u: "

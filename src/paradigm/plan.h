@@ -27,6 +27,9 @@ struct dml_plan {
 int dml_plan_make(const struct dml_testcase *tc, const struct dml_model *model, unsigned cores_here,
                   struct dml_plan *ret, struct dml_err *err);
 
+/* Compute threads of a worker, as far as the test case says: with cores = all, 1. */
+unsigned dml_plan_threads(const struct dml_testcase *tc);
+
 /* Bytes of the longest message body that a worker of this case sends the master: what a connection
  * need not take more of. */
 uint64_t dml_plan_longest_answer(const struct dml_testcase *tc, const struct dml_model *model);

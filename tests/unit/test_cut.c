@@ -2,6 +2,7 @@
 #include "paradigm/cut.h"
 
 #include <errno.h>
+#include <math.h>
 
 #include "base/err.h"
 #include "nn/model_cut.h"
@@ -159,9 +160,9 @@ static void test_key(void)
 }
 
 /* A run needs as many MiB as it has pieces. */
-static uint64_t pieces(void *arg, size_t first, size_t last)
+static uint64_t pieces(void *arg, size_t i, size_t first, size_t last, uint64_t most)
 {
-    (void)arg;
+    (void)arg, (void)i, (void)most;
     return (uint64_t)(last - first) << 20;
 }
 
@@ -181,15 +182,218 @@ static void test_limit(void)
     for (size_t i = 0; within && i < 3; i++)
         within = cut->at[i + 1] - cut->at[i] <= share;
     tap_ok(within, "is enough, and kept to");
-    o.limit = (uint64_t)(n / 3 - 1) << 20;
+    o.limit = (uint64_t)(share - 1) << 20;
+    char need[80];
+    snprintf(need, sizeof(need), "needs %zu.0 MiB, and parallel.node-memory allows %zu.0 MiB",
+             share, share - 1);
     tap_int(dml_cut_make(&o, &none, &err), -ENOMEM, "less is not");
-    tap_has(err.text, "MiB", "and a sentence says how much");
+    tap_has(err.text, need, "and a sentence says how much the largest needs");
     char layer[40];
     snprintf(layer, sizeof(layer), "%u %u", dml_model_cut_layer(m, 1), dml_model_cut_layer(m, 2));
     o.limit = (uint64_t)share << 20;
     o.layers = layer;
     tap_int(dml_cut_make(&o, &none, &err), -ENOMEM, "a key does not lift the limit");
     tap_has(err.text, "stage 3", "the stage is named");
+}
+
+/* ---- all of it, against every other way, with costs and memory of the test's own ------------- */
+
+#define PIECES_MAX 9
+#define KIB        1024
+
+/* What pieces need, in KiB; a run needs half as much again for each run before it. */
+struct world {
+    size_t n;
+    double us[PIECES_MAX];
+    uint64_t kib[PIECES_MAX];
+};
+
+static uint64_t needed(void *arg, size_t i, size_t first, size_t last, uint64_t most)
+{
+    const struct world *w = arg;
+    uint64_t sum = 0;
+    for (size_t k = first; k < last; k++)
+        sum += w->kib[k] * (2 + i);
+    return sum * KIB > most ? most + 1 : sum * KIB; /* as it may */
+}
+
+struct best {
+    uint64_t longest, crossing, smallest; /* UINT64_MAX: no way */
+};
+
+struct way {
+    const struct dml_model *m;
+    struct world *w;
+    const struct dml_cut_options *o;
+    uint64_t cost[PIECES_MAX];
+    size_t at[PIECES_MAX + 1];
+    struct best best;
+};
+
+static void judge(struct way *y, size_t n_runs)
+{
+    const struct dml_cut_options *o = y->o;
+    uint64_t longest = 0, crossing = 0, largest = 0;
+    for (size_t i = 0; i < n_runs; i++) {
+        size_t first = y->at[i], last = y->at[i + 1];
+        uint64_t c = 0, floats = 0;
+        for (size_t k = first; k < last; k++)
+            c += y->cost[k];
+        if (first > 0)
+            floats += dml_model_cut_floats(y->m, first);
+        crossing += floats;
+        if (last < y->w->n)
+            floats += dml_model_cut_floats(y->m, last);
+        uint64_t t = SEND_MACS * floats;
+        c = !o->overlap ? c + t : c > t ? c : t;
+        longest = c > longest ? c : longest;
+    }
+    for (size_t stage = 0; stage < o->n_stages; stage++) {
+        uint64_t sum = 0;
+        for (size_t i = stage; i < n_runs; i += o->n_stages)
+            sum += needed(y->w, i, y->at[i], y->at[i + 1], UINT64_MAX);
+        largest = sum > largest ? sum : largest;
+    }
+    struct best *b = &y->best;
+    b->smallest = largest < b->smallest ? largest : b->smallest;
+    if (o->limit && largest > o->limit)
+        return;
+    if (longest < b->longest || (longest == b->longest && crossing < b->crossing)) {
+        b->longest = longest;
+        b->crossing = crossing;
+    }
+}
+
+static void all_ways(struct way *y, size_t i, size_t n_runs)
+{
+    if (i == n_runs) {
+        y->at[i] = y->w->n;
+        judge(y, n_runs);
+        return;
+    }
+    for (size_t at = y->at[i - 1] + 1; at + n_runs - i <= y->w->n; at++) {
+        y->at[i] = at;
+        all_ways(y, i + 1, n_runs);
+    }
+}
+
+/* As cut.c takes measured costs: shares of what was estimated in all. */
+static void take_costs(struct way *y)
+{
+    double sum = 0.0, sum_us = 0.0;
+    for (size_t i = 0; i < y->w->n; i++) {
+        sum += (double)dml_model_cut_cost(y->m, i);
+        sum_us += y->w->us[i];
+    }
+    for (size_t i = 0; i < y->w->n; i++)
+        y->cost[i] = 1 + (uint64_t)(sum * y->w->us[i] / sum_us);
+}
+
+struct tally {
+    unsigned n, n_none, n_binding, n_wrong;
+};
+
+static void test_way(const struct dml_model *m, struct world *w, struct dml_cut_options o,
+                     struct tally *t)
+{
+    struct way y = {.m = m, .w = w, .o = &o, .best = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    struct way got = {.m = m, .w = w, .o = &o, .best = {UINT64_MAX, UINT64_MAX, UINT64_MAX}};
+    size_t n_runs = (size_t)o.n_stages * o.n_chunks;
+    struct dml_err err = {0};
+    _cleanup_(dml_cut_freep) struct dml_cut *cut = NULL, *free_cut = NULL;
+    take_costs(&y);
+    take_costs(&got);
+    all_ways(&y, 1, n_runs);
+    int r = dml_cut_make(&o, &cut, &err);
+    bool none = y.best.longest == UINT64_MAX, right = false;
+    t->n++;
+    t->n_none += none;
+    if (none) {
+        char need[80];
+        snprintf(need, sizeof(need), "needs %.1f MiB", (double)y.best.smallest / 1048576.0);
+        right = r == -ENOMEM && strstr(err.text, need);
+    } else if (r == 0 && is_sound(cut, m, n_runs)) {
+        memcpy(got.at, cut->at, (n_runs + 1) * sizeof(*got.at));
+        judge(&got, n_runs);
+        right = got.best.longest == y.best.longest && got.best.crossing == y.best.crossing;
+        o.limit = 0;
+        if (dml_cut_make(&o, &free_cut, &err) == 0)
+            t->n_binding += memcmp(cut->at, free_cut->at, (n_runs + 1) * sizeof(*cut->at)) != 0;
+    }
+    if (!right)
+        tap_note("%u x %u, limit %llu: %d %s; longest %llu for %llu, smallest %llu", o.n_stages,
+                 o.n_chunks, (unsigned long long)o.limit, r, err.text,
+                 (unsigned long long)got.best.longest, (unsigned long long)y.best.longest,
+                 (unsigned long long)y.best.smallest);
+    t->n_wrong += !right;
+}
+
+static void test_search(void)
+{
+    _cleanup_(dml_model_freep) struct dml_model *m =
+        part_model("name nine\ninput 40\nlinear 50\ntanh\nlinear 30\ntanh\nlinear 60\ntanh\n"
+                   "linear 20\ntanh\nlinear 4\n");
+    static const struct {
+        const char *name;
+        unsigned n_stages, n_chunks;
+    } shapes[] = {{"three stages", 3, 1}, {"a ring of 2 x 2", 2, 2}, {"a ring of 2 x 3", 2, 3}};
+    struct world w = {.n = dml_model_n_cuts(m)};
+    struct dml_rng rng;
+    dml_rng_init(&rng, 7, 0, DML_RNG_TEST, 0);
+    tap_int((long long)w.n, PIECES_MAX, "a model of nine pieces");
+    for (size_t k = 0; k < ARRAY_SIZE(shapes); k++) {
+        struct tally t = {0};
+        for (unsigned trial = 0; trial < 200; trial++) {
+            uint64_t sum = 0;
+            for (size_t i = 0; i < w.n; i++) {
+                w.us[i] = 1.0 + (double)dml_rng_below(&rng, 100);
+                w.kib[i] = 1 + dml_rng_below(&rng, 3000);
+                sum += w.kib[i];
+            }
+            struct dml_cut_options o = {
+                .model = m,
+                .n_stages = shapes[k].n_stages,
+                .n_chunks = shapes[k].n_chunks,
+                .costs_us = w.us,
+                .overlap = trial % 2,
+                .limit = sum * KIB * (3 + dml_rng_below(&rng, 12)) *
+                         shapes[k].n_stages * shapes[k].n_chunks / 18,
+                .memory = needed,
+                .arg = &w,
+            };
+            test_way(m, &w, o, &t);
+        }
+        tap_int((long long)t.n_wrong, 0, shapes[k].name);
+        tap_ok(t.n_none > 10 && t.n_binding > 10 && t.n - t.n_none - t.n_binding > 20,
+               "of %u, %u have no cut, and in %u it is another than without a limit", t.n, t.n_none,
+               t.n_binding);
+    }
+}
+
+/* A piece that costs more than it seems to is left alone. */
+static void test_measured(void)
+{
+    _cleanup_(dml_model_freep) struct dml_model *m =
+        part_model("name even\ninput 500\nlinear 500\nlinear 500\nlinear 500\nlinear 500\n");
+    _cleanup_(dml_cut_freep) struct dml_cut *estimated = NULL, *measured = NULL, *given = NULL;
+    _cleanup_(dml_mem_freep) char *a = NULL, *b = NULL, *c = NULL;
+    static const double us[] = {90.0, 10.0, 10.0, 10.0};
+    struct dml_cut_options o = {.model = m, .n_stages = 2, .n_chunks = 1, .overlap = true};
+    struct dml_err err = {0};
+    tap_int(dml_cut_make(&o, &estimated, &err), 0, "four equal layers on two nodes");
+    o.costs_us = us;
+    tap_int(dml_cut_make(&o, &measured, &err), 0, "and by what was measured");
+    if (!estimated || !measured || dml_cut_print_key(estimated, m, &a) < 0 ||
+        dml_cut_print_key(measured, m, &b) < 0)
+        return;
+    tap_str(a, "3", "estimated: two and two");
+    tap_str(b, "2", "the first one measured to take nine times as long: one and three");
+    tap_ok(fabs(measured->share[0] - 0.75) < 0.001 && fabs(measured->share[1] - 0.25) < 0.001,
+           "shares are told: %.3f and %.3f", measured->share[0], measured->share[1]);
+    o.costs_us = NULL;
+    o.layers = b;
+    tap_int(dml_cut_make(&o, &given, &err), 0, "what is printed is taken as the key");
+    tap_str(given && dml_cut_print_key(given, m, &c) == 0 ? c : NULL, b, "and makes the same cut");
 }
 
 int main(void)
@@ -201,6 +405,8 @@ int main(void)
     test_chunks();
     test_key();
     test_limit();
+    test_search();
+    test_measured();
     dml_cut_free(NULL);
     return tap_done();
 }

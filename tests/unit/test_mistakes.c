@@ -117,6 +117,18 @@ static const struct {
      "parallel.cut = 3 2: 2 is not the number of a layer behind layer 3"},
     {SMALL "[parallel]\nparadigm = pipeline\ncut = two\n[testcase]\nnodes = 3\n", 7,
      "parallel.cut = two: two is not the number of a layer behind layer 1"},
+    {SMALL "[parallel]\nparadigm = pipeline\ncut = measured 3\n[testcase]\nnodes = 3\n", 7,
+     "parallel.cut = measured 3: measured is not the number of a layer behind layer 1: write "
+     "measured, estimated, or ascending numbers"},
+    {SMALL "[parallel]\nparadigm = ring\ncut = 2 3\n[testcase]\nnodes = 2\n", 7,
+     "parallel.cut = 2 3 makes 3 runs of layers, but there are 4"},
+    {SMALL "[parallel]\nparadigm = hybrid\nreplicas = 2\ncut = 2 3\n[testcase]\nnodes = 4\n", 8,
+     "parallel.cut = 2 3 makes 3 stages, but there are 2"},
+    {SMALL "[parallel]\nparadigm = allreduce\nnode-memory = 1 MiB\n", 7,
+     "parallel.node-memory means nothing to paradigm = allreduce: it is a key of pipeline, ring and "
+     "hybrid"},
+    {SMALL "[parallel]\nparadigm = ring\nnode-memory = little\n", 7,
+     "parallel.node-memory = little: must be a size such as"},
     {SMALL "[parallel]\nparadigm = pipeline\ncut = 2\n[testcase]\nnodes = 3\n", 7,
      "parallel.cut = 2 makes 2 stages, but there are 3"},
     /* Sections for one paradigm. */

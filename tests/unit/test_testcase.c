@@ -210,7 +210,8 @@ static void test_print(void)
                "server");
     round_trip(SMALL "[parallel]\nparadigm = pipeline\ncut = 2 3\nstages = 3\n"
                      "[testcase]\nnodes = 3\n", "pipeline");
-    round_trip(SMALL "[parallel]\nparadigm = ring\nchunks = 3\nmicro-batches = 6\n", "ring");
+    round_trip(SMALL "[parallel]\nparadigm = ring\nchunks = 3\nmicro-batches = 6\n"
+                     "cut = estimated\nnode-memory = 1.5 GiB\n", "ring");
     round_trip(SMALL "[parallel]\nparadigm = hybrid\nreplicas = 2\n[testcase]\nnodes = 4\n",
                "hybrid");
     round_trip("[data]\ndataset = csv\npath = /x y/z.csv\nfeatures = u g r i z redshift\n"
