@@ -130,6 +130,7 @@ static bool worth_a_line(const struct dml_display *d, enum dml_event_kind kind)
         return true;
     case DML_EVENT_MODEL_UNSAVED:
         return true;
+    case DML_EVENT_CUT:
     case DML_EVENT_RUN_ENDED:
         return !d->quiet;
     case DML_EVENT_MASTER_STARTED:

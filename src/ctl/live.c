@@ -103,6 +103,7 @@ static void take(struct dml_live *live, enum dml_event_kind kind, const json_t *
         take_accuracy(s, record);
         live->run_ended = true;
         break;
+    case DML_EVENT_CUT:
     case DML_EVENT_WORKER_READY:
     case DML_EVENT_MASTER_STARTED:
     case DML_EVENT_WORKER_JOINED:

@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "conf/testcase.h"
+#include "cuts.h"
 #include "matrix.h"
 #include "nn/model.h"
 #include "paradigm/plan.h"
@@ -21,6 +22,7 @@
 struct local {
     const struct dml_local_options *o;
     struct dml_run_env env;
+    struct dml_cuts cuts;
     struct dml_results *results;
     const char *dir;
     uint64_t run_id;
@@ -80,6 +82,16 @@ static void save(struct local *l)
     }
 }
 
+static int settle(struct local *l, const struct dml_testcase *tc, const struct dml_event_run *event,
+                  char **ret_cut, struct dml_err *err)
+{
+    _cleanup_(dml_model_freep) struct dml_model *model = NULL;
+    int r = dml_model_load(tc->model.name, l->env.model_dirs, &model, err);
+    return r < 0 ? r
+                 : dml_cuts_settle(&l->cuts, tc, model, l->o->cancel, l->env.events, event, ret_cut,
+                                   err);
+}
+
 /* A dml_matrix_fn. A run that failed is a row of the results; only Ctrl-C and a full disk end the
  * walk. */
 static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_event_run *given)
@@ -87,7 +99,8 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
     struct local *l = arg;
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
     struct dml_err err = {0};
-    struct dml_run_args args = {.tc = tc, .cancel = l->o->cancel, .event = *given};
+    struct dml_testcase settled = *tc;
+    struct dml_run_args args = {.tc = &settled, .cancel = l->o->cancel, .event = *given};
     if (atomic_load(l->o->cancel))
         return -ECANCELED;
     args.event.run_id = ++l->run_id;
@@ -100,7 +113,14 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
         dml_event_case_started(l->env.events, &args.event, l->o->workers);
     _cleanup_(dml_mem_freep) char *path = model_path(l, given);
     args.checkpoint_path = path;
-    (void)dml_run_local(&l->env, &args, NULL, &err);
+    _cleanup_(dml_mem_freep) char *cut = NULL;
+    int r = settle(l, tc, &args.event, &cut, &err);
+    if (cut)
+        settled.parallel.cut = cut;
+    if (r < 0)
+        dml_event_run_failed(l->env.events, &args.event, r, &err);
+    else
+        (void)dml_run_local(&l->env, &args, NULL, &err);
     save(l);
     if (atomic_load(l->o->cancel))
         return -ECANCELED;
@@ -142,6 +162,7 @@ int dml_local_run(const struct dml_local_options *o, struct dml_results **io_res
     if (r >= 0)
         r = dml_matrix_walk(cases, run_one, &l);
     dml_run_env_done(&l.env);
+    dml_cuts_done(&l.cuts);
     *io_path = l.path;
     return r;
 }

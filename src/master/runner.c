@@ -17,6 +17,7 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "cuts.h"
 #include "master/archive.h"
 #include "master/models.h"
 #include "master/roster.h"
@@ -38,6 +39,7 @@ struct dml_runner {
     struct dml_server *server;
     const char *model_dirs[2];
     struct dml_run_env env;
+    struct dml_cuts cuts; /* of the thread */
     pthread_t thread;
     bool has_thread;
 
@@ -110,6 +112,7 @@ struct dml_runner *dml_runner_free(struct dml_runner *r)
         return NULL;
     dml_runner_close(r);
     dml_run_env_done(&r->env);
+    dml_cuts_done(&r->cuts);
     dml_testcases_free(r->next);
     dml_results_free(r->results);
     pthread_cond_destroy(&r->wake);
@@ -205,20 +208,40 @@ static int lead(struct dml_runner *r, const struct dml_testcase *tc, struct dml_
     return ret;
 }
 
-/* What there is before workers are needed: the texts of the order and the comm. */
-static int prepare(struct dml_runner *r, const struct dml_testcase *tc, uint64_t run_id,
-                   char **ret_testcase, struct dml_model **ret_model, struct dml_comm **ret_comm,
-                   struct dml_err *err)
+/* What there is before workers are needed: the test case as all ranks get it. */
+struct order {
+    struct dml_testcase tc; /* borrows all but … */
+    char *cut;
+    char *text;
+    struct dml_model *model;
+};
+
+static void order_done(struct order *o)
 {
+    free(o->cut);
+    free(o->text);
+    dml_model_free(o->model);
+}
+
+static int prepare(struct dml_runner *r, const struct dml_event_run *event, struct order *io_order,
+                   struct dml_comm **ret_comm, struct dml_err *err)
+{
+    struct dml_testcase *tc = &io_order->tc;
     int ret = wait_for_workers(r, tc, err);
     if (!ret)
-        ret = dml_model_load(tc->model.name, r->model_dirs, ret_model, err);
+        ret = dml_model_load(tc->model.name, r->model_dirs, &io_order->model, err);
     if (!ret)
-        ret = dml_testcase_print(tc, ret_testcase);
+        ret = dml_cuts_settle(&r->cuts, tc, io_order->model, &r->cancel, r->o.events, event,
+                              &io_order->cut, err);
+    if (io_order->cut)
+        tc->parallel.cut = io_order->cut;
     if (!ret)
-        ret = dml_server_comm_new(r->server, run_id, (uint32_t)tc->testcase.nodes + 1, ret_comm);
+        ret = dml_testcase_print(tc, &io_order->text);
     if (!ret)
-        dml_server_comm_limit(*ret_comm, dml_plan_longest_answer(tc, *ret_model));
+        ret = dml_server_comm_new(r->server, event->run_id, (uint32_t)tc->testcase.nodes + 1,
+                                  ret_comm);
+    if (!ret)
+        dml_server_comm_limit(*ret_comm, dml_plan_longest_answer(tc, io_order->model));
     return ret;
 }
 
@@ -255,8 +278,7 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
     struct dml_event_run event = *given;
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
     struct dml_err err = {0};
-    _cleanup_(dml_mem_freep) char *testcase = NULL;
-    _cleanup_(dml_model_freep) struct dml_model *model = NULL;
+    struct order order = {.tc = *tc};
     struct dml_comm *comm = NULL;
 
     if (atomic_load(&r->cancel))
@@ -272,12 +294,12 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
     if (event.i_repeat == 0)
         dml_event_case_started(r->o.events, &event, dml_roster_count(r->o.roster));
 
-    int ret = prepare(r, tc, event.run_id, &testcase, &model, &comm, &err);
+    int ret = prepare(r, &event, &order, &comm, &err);
     if (ret) {
         dml_event_run_failed(r->o.events, &event, ret, &err);
     } else {
         set_comm(r, comm);
-        ret = lead(r, tc, comm, testcase, dml_model_text(model), &event, &err);
+        ret = lead(r, &order.tc, comm, order.text, dml_model_text(order.model), &event, &err);
         set_comm(r, NULL);
         dml_server_comm_stop(comm);
         dml_comm_free(comm);
@@ -285,6 +307,7 @@ static int run_one(void *arg, const struct dml_testcase *tc, const struct dml_ev
          * saved. */
         (void)dml_models_prune(r->o.results_dir, r->o.keep_models, r->stamp);
     }
+    order_done(&order);
     if (atomic_load(&r->cancel))
         return -ECANCELED;
     r->n_failed += ret != 0;
@@ -309,6 +332,7 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
         ret = dml_matrix_walk(cases, run_one, r);
     /* The data set was kept for this matrix; by the next one its files may be others. */
     dml_run_env_done(&r->env);
+    dml_cuts_done(&r->cuts);
 
     pthread_mutex_lock(&r->results_lock);
     r->results = NULL;

@@ -28,6 +28,7 @@ static const struct {
 } kinds[DML_EVENT_MAX_] = {
     [DML_EVENT_MASTER_STARTED] = {"0a43bf2bb1914020a4d06ad12aa38304", "master-started", LOG_INFO},
     [DML_EVENT_CASE_STARTED] = {"8119d1b464c245d5a15146a32c6f4c11", "case-started", LOG_INFO},
+    [DML_EVENT_CUT] = {"219b1df6af40421cbcb96a322563461a", "cut", LOG_INFO},
     [DML_EVENT_RUN_STARTED] = {"bb5c7f3d8b47425ba3acce2f66526273", "run-started", LOG_NOTICE},
     [DML_EVENT_WORKER_JOINED] = {"7010228c8458422ca2ba3d6eff5aebe4", "worker-joined", LOG_INFO},
     [DML_EVENT_WORKER_LOST] = {"1f289564ec6246a883c5474027add0c1", "worker-lost", LOG_WARNING},
@@ -195,6 +196,46 @@ void dml_event_case_started(struct dml_events *ev, const struct dml_event_run *r
                        run->strategy ? run->strategy : "", or_dash(run->model),
                        or_dash(run->dataset), run->nodes, n_workers_there);
     emit(ev, DML_EVENT_CASE_STARTED, &rec, run, NULL, NULL);
+}
+
+/* One word per stage, separated by blanks; what does not fit is left out. */
+static const char *stage_words(const struct dml_event_cut *cut, bool shares, char *buf, size_t len)
+{
+    size_t used = 0;
+    buf[0] = '\0';
+    for (unsigned i = 0; i < cut->n_stages && used < len; i++) {
+        const struct dml_event_stage *s = &cut->stages[i];
+        const char *gap = i ? " " : "";
+        int n = shares ? snprintf(buf + used, len - used, "%s%.4f", gap, s->share)
+                       : snprintf(buf + used, len - used, "%s%s", gap, s->layers);
+        used += n > 0 ? (size_t)n : 0;
+    }
+    return buf;
+}
+
+void dml_event_cut(struct dml_events *ev, const struct dml_event_run *run,
+                   const struct dml_event_cut *cut)
+{
+    if (!ev)
+        return;
+    struct dml_record rec;
+    char layers[2048], shares[2048];
+    begin(&rec, DML_EVENT_CUT);
+    add_run(&rec, run);
+    dml_record_text(&rec, "DML_CUT", cut->layers);
+    dml_record_text(&rec, "DML_CUT_BY", cut->by);
+    dml_record_int(&rec, "DML_CUT_US", (int64_t)cut->took_us);
+    dml_record_int(&rec, "DML_STAGES", cut->n_stages);
+    dml_record_text(&rec, "DML_STAGE_LAYERS", stage_words(cut, false, layers, sizeof(layers)));
+    dml_record_text(&rec, "DML_STAGE_SHARES", stage_words(cut, true, shares, sizeof(shares)));
+    dml_record_message(&rec, "%s %s: layers", or_dash(run->testcase), or_dash(run->label));
+    for (unsigned i = 0; i < cut->n_stages; i++)
+        dml_record_append(&rec, "%s %s (%.0f %%)", i ? "," : "", cut->stages[i].layers,
+                          100.0 * cut->stages[i].share);
+    dml_record_append(&rec, "; cut = %s, %s", or_dash(cut->layers), cut->by);
+    if (cut->took_us > 0)
+        dml_record_append(&rec, " in %.2g s", seconds(cut->took_us));
+    emit(ev, DML_EVENT_CUT, &rec, run, NULL, NULL);
 }
 
 void dml_event_run_started(struct dml_events *ev, const struct dml_event_run *run)

@@ -18,6 +18,7 @@ struct dml_err;
 enum dml_event_kind {
     DML_EVENT_MASTER_STARTED,
     DML_EVENT_CASE_STARTED, /* a test case of the matrix begins: waiting for workers */
+    DML_EVENT_CUT,          /* … its model is dealt to nodes: who gets which layers */
     DML_EVENT_RUN_STARTED,
     DML_EVENT_WORKER_JOINED,
     DML_EVENT_WORKER_LOST,
@@ -86,6 +87,21 @@ struct dml_event_run {
     uint64_t n_rounds;
 };
 
+/* One stage of a model that is dealt to nodes. */
+struct dml_event_stage {
+    char *layers; /* "1-25", of several runs "1-25,95-" */
+    double share; /* of the cost of all layers */
+};
+
+/* Where a model is cut. */
+struct dml_event_cut {
+    const char *layers; /* as the key `cut` takes them */
+    const char *by;     /* "measured", "estimated", "given" */
+    uint64_t took_us;   /* of measuring; 0 for the others */
+    const struct dml_event_stage *stages;
+    unsigned n_stages;
+};
+
 /* Totals of a run. */
 struct dml_run_totals {
     uint64_t t_us, work_us, overhead_us; /* T, W, O */
@@ -120,6 +136,8 @@ enum dml_event_kind dml_event_find(const char *name); /* DML_EVENT_MAX_: no such
 void dml_event_master_started(struct dml_events *ev, const char *listen, const char *version);
 void dml_event_case_started(struct dml_events *ev, const struct dml_event_run *run,
                             unsigned n_workers_there);
+void dml_event_cut(struct dml_events *ev, const struct dml_event_run *run,
+                   const struct dml_event_cut *cut);
 void dml_event_run_started(struct dml_events *ev, const struct dml_event_run *run);
 void dml_event_worker_joined(struct dml_events *ev, const char *id, const char *host,
                              const char *peer, const char *board, uint32_t cores);

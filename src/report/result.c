@@ -51,6 +51,7 @@ static void case_done(struct dml_result_case *c)
     free(c->strategy);
     free(c->model);
     free(c->dataset);
+    free(c->cut);
 }
 
 struct dml_results *dml_results_free(struct dml_results *r)
@@ -170,11 +171,26 @@ static void fail_with_record(struct dml_result_run *run, const char *json)
     fail(run, why[0] ? why : "no reason was recorded");
 }
 
+/* Where the model of a case is cut. Only the record says it. */
+static void take_cut(struct dml_results *r, const struct dml_event_run *run, const char *json)
+{
+    char cut[2048];
+    _cleanup_(dml_json_unrefp) json_t *record = NULL;
+    struct dml_result_case *c = case_of(r, run);
+    if (!c || dml_json_parse(json, strlen(json), "record", &record, NULL) < 0)
+        return;
+    dml_json_get_text(record, "DML_CUT", cut, sizeof(cut));
+    free(c->cut);
+    c->cut = strdup(cut);
+}
+
 void dml_results_listen(void *arg, enum dml_event_kind kind, const char *json,
                         const struct dml_event_run *event_run, const struct dml_round *round,
                         const struct dml_run_totals *totals)
 {
     struct dml_results *r = arg;
+    if (event_run && kind == DML_EVENT_CUT)
+        take_cut(r, event_run, json);
     if (!event_run || (kind != DML_EVENT_RUN_STARTED && kind != DML_EVENT_ROUND &&
                        kind != DML_EVENT_RUN_ENDED && kind != DML_EVENT_RUN_FAILED))
         return;

@@ -26,6 +26,7 @@ struct dml_result_run {
 
 struct dml_result_case {
     char *label, *paradigm, *strategy, *model, *dataset;
+    char *cut; /* layers that begin the stages; NULL: the model is not dealt to nodes */
     unsigned nodes;
     double cores;
     struct dml_result_run *runs;

@@ -197,6 +197,8 @@ static json_t *case_json(const struct dml_results *r, size_t i_case)
     put(&w, "strategy", dml_json_text(c->strategy));
     put(&w, "model", dml_json_text(c->model));
     put(&w, "dataset", dml_json_text(c->dataset));
+    if (c->cut)
+        put(&w, "cut", dml_json_text(c->cut));
     put_real(&w, "t_s", s.t_s);
     put_real(&w, "t_s_sd", s.t_s_sd);
     put_real(&w, "w_s", s.w_s);
@@ -358,6 +360,10 @@ static int read_case(const json_t *object, struct dml_results *r)
         get_word(object, "model"), get_word(object, "dataset"), get_unsigned(object, "nodes"),
         dml_json_get_real(object, "cores", 0.0));
     if (!c)
+        return -ENOMEM;
+    const char *cut = json_string_value(json_object_get(object, "cut"));
+    c->cut = cut ? strdup(cut) : NULL;
+    if (cut && !c->cut)
         return -ENOMEM;
     const json_t *runs = json_object_get(object, "runs");
     for (size_t i = 0; i < json_array_size(runs); i++) {

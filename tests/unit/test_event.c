@@ -120,6 +120,14 @@ static void emit_all(struct dml_events *ev)
     (void)dml_err_at(&err, -ETIMEDOUT, "x.conf", 7, "too few workers");
     dml_event_master_started(ev, "[::]:7077", "0.1.0");
     dml_event_case_started(ev, &run, 2);
+    static char first[] = "1-3,7-9", second[] = "4-6,10-";
+    static const struct dml_event_stage stages[] = {{first, 0.52}, {second, 0.48}};
+    dml_event_cut(ev, &run,
+                  &(struct dml_event_cut){.layers = "4 7 10",
+                                          .by = "measured",
+                                          .took_us = 420000,
+                                          .stages = stages,
+                                          .n_stages = ARRAY_SIZE(stages)});
     dml_event_run_started(ev, &run);
     dml_event_worker_joined(ev, "pi3", "pi3.local", "192.168.1.7:40312", "Raspberry Pi 4", 4);
     dml_event_worker_lost(ev, "pi3", "connection broke");
@@ -146,6 +154,16 @@ static void test_records(const struct seen *seen)
         tap_int(dml_event_find(name), kind, "the name is found again");
     }
     tap_int(dml_event_find("nonsense"), DML_EVENT_MAX_, "an unknown name is not");
+
+    const enum dml_event_kind c = DML_EVENT_CUT;
+    tap_str(text_of(seen, c, "MESSAGE"),
+            "cifar10-nodes 3:6: layers 1-3,7-9 (52 %), 4-6,10- (48 %); cut = 4 7 10, measured in "
+            "0.42 s",
+            "a cut in words");
+    tap_str(text_of(seen, c, "DML_CUT"), "4 7 10", "as the key takes it");
+    tap_str(text_of(seen, c, "DML_CUT_BY"), "measured", "how it was found");
+    tap_str(text_of(seen, c, "DML_STAGE_LAYERS"), "1-3,7-9 4-6,10-", "what each node has");
+    tap_str(text_of(seen, c, "DML_STAGE_SHARES"), "0.5200 0.4800", "and its share");
 
     const enum dml_event_kind r = DML_EVENT_ROUND;
     tap_str(text_of(seen, r, "MESSAGE"),

@@ -176,6 +176,9 @@ static void test_recorder(void)
     tap_int((long long)r->cases[0].runs[1].n_rounds, 0, "with its rounds");
     tap_ok(!r->cases[0].runs[1].failed, "and its failure");
     run.label = "2:2";
+    dml_results_listen(r, DML_EVENT_CUT, "{\"DML_CUT\":\"4 7\"}", &run, NULL, NULL);
+    tap_str(r->cases[1].cut, "4 7", "where the model is cut");
+    tap_int((long long)r->cases[1].n_runs, 0, "is known before a run begins");
     dml_results_listen(r, DML_EVENT_RUN_STARTED, "{}", &run, NULL, NULL);
     tap_int((long long)r->n_cases, 2, "another label is another case");
 }
@@ -186,6 +189,7 @@ static void test_json(void)
     r->cases[1].runs[1].failed = true;
     r->cases[1].runs[1].error = strdup("lost \"everything\"");
     r->cases[1].runs[0].totals.loss = NAN;
+    r->cases[1].cut = strdup("4 7");
     _cleanup_(dml_mem_freep) char *json = NULL, *again = NULL;
     tap_int(dml_results_to_json(r, &json), 0, "written");
     tap_int(dml_results_from_json(json, strlen(json), "x.json", &back, NULL), 0, "read");
@@ -193,6 +197,8 @@ static void test_json(void)
         return;
     tap_int(dml_results_to_json(back, &again), 0, "written again");
     tap_str(again, json, "byte for byte the same");
+    tap_str(back->cases[1].cut, "4 7", "where the second case was cut");
+    tap_ok(!back->cases[0].cut, "the first was not");
     tap_str(back->cases[2].label, "3:6", "label");
     tap_near(back->cases[2].runs[1].rounds[3].loss, 2.3 / 4.0 + 0.01, 0.0, "every bit of a loss");
     tap_str(back->cases[0].runs[0].rounds[0].workers[1].id, "pi\"2,", "a worker's name");
