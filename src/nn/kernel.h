@@ -76,6 +76,14 @@ struct dml_kernel {
     /* y = e^x, right to 2e-7 of it; below -87 it is 0. x, y may be the same. */
     void (*exp)(const float *x, float *y, size_t n);
 
+    /* mask[i] = 0 where a hash of key and i is below limit, of 2^32, and `kept` elsewhere: the same
+     * at every level. y = x mask; y may be x. */
+    void (*drop)(uint64_t key, uint32_t limit, float kept, const float *x, size_t n, float *mask,
+                 float *y);
+
+    /* y = a b; y may be a */
+    void (*times)(const float *a, const float *b, float *y, size_t n);
+
     /* One optimiser step over n parameters; see optim.c. */
     void (*sgd)(float *io_w, const float *g, float *io_m, size_t n, float rate, float momentum,
                 float decay);

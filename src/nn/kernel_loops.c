@@ -336,6 +336,52 @@ static void exp_all(const float *x, float *y, size_t n)
     }
 }
 
+/* Two rounds of Wellons' "lowbias32" (2018, nullprogram.com/blog/2018/07/31), a bijection of 32 bits
+ * that mixes as well as its multiplications allow, with half of the key before each: numbers with a
+ * name of their own need no state, and so no order. */
+INLINE words hash(words x)
+{
+    x = (x ^ x >> 16) * 0x7feb352du;
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+INLINE vec mask_of(words i, uint64_t key, uint32_t limit, vec kept)
+{
+    words h = hash(hash(i + (uint32_t)key) + (uint32_t)(key >> 32));
+    return (vec)((bits)kept & (h >= limit));
+}
+
+static void drop(uint64_t key, uint32_t limit, float kept, const float *x, size_t n, float *mask,
+                 float *y)
+{
+    const vec value = splat(kept);
+    words at;
+    for (uint32_t l = 0; l < LANES; l++)
+        at[l] = l;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES, at += LANES) {
+        vec m = mask_of(at, key, limit, value);
+        store(mask + i, m);
+        store(y + i, load(x + i) * m);
+    }
+    float lanes[LANES];
+    store(lanes, mask_of(at, key, limit, value));
+    for (size_t l = 0; i < n; i++, l++) {
+        mask[i] = lanes[l];
+        y[i] = x[i] * lanes[l];
+    }
+}
+
+static void times(const float *a, const float *b, float *y, size_t n)
+{
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        store(y + i, load(a + i) * load(b + i));
+    for (; i < n; i++)
+        y[i] = a[i] * b[i];
+}
+
 static void sgd(float *restrict io_w, const float *restrict g, float *restrict io_m, size_t n,
                 float rate, float momentum, float decay)
 {
@@ -391,6 +437,8 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .relu_back = relu_back,
     .sum_rows = sum_rows,
     .exp = exp_all,
+    .drop = drop,
+    .times = times,
     .sgd = sgd,
     .adam = adam,
 };

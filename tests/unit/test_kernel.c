@@ -337,6 +337,49 @@ static void test_exp(const struct dml_kernel *k)
     free(y);
 }
 
+static uint32_t mixed(uint32_t x)
+{
+    x = (x ^ x >> 16) * 0x7feb352du;
+    x = (x ^ x >> 15) * 0x846ca68bu;
+    return x ^ x >> 16;
+}
+
+/* Against the same hash one by one, up to a length that fills no vector; and with a key that makes
+ * the places wrap round. */
+static void test_drop(const struct dml_kernel *k)
+{
+    enum { N = 1003 };
+    const uint64_t keys[2] = {UINT64_C(0x0123456789abcdef), UINT64_C(0xfffffff0fffffff0)};
+    const uint32_t limit = 1u << 30; /* a quarter */
+    float *x = numbers(N, 3), *mask = numbers(N, 4), *y = numbers(N, 5);
+    size_t n_wrong = 0, n_dropped[2] = {0}, n_same = 0;
+    for (size_t i_key = 0; i_key < 2; i_key++) {
+        uint32_t low = (uint32_t)keys[i_key], high = (uint32_t)(keys[i_key] >> 32);
+        k->drop(keys[i_key], limit, 1.5f, x, N - i_key, mask, y);
+        for (uint32_t i = 0; i < N - i_key; i++) {
+            float want = mixed(mixed(i + low) + high) < limit ? 0.0f : 1.5f;
+            n_wrong += mask[i] != want || y[i] != x[i] * want;
+            n_dropped[i_key] += want == 0.0f;
+        }
+    }
+    tap_ok(n_wrong == 0, "%s: drop, %zu masks or products are wrong", k->name, n_wrong);
+    for (size_t i_key = 0; i_key < 2; i_key++) /* five deviations of N draws */
+        tap_near((double)n_dropped[i_key], N / 4.0, 69.0, "drop: a quarter of them");
+    float end = y[N - 1];
+    k->drop(keys[0], 0, 1.0f, x, N - 1, mask, y);
+    for (size_t i = 0; i < N - 1; i++)
+        n_same += y[i] == x[i];
+    tap_ok(n_same == N - 1 && y[N - 1] == end, "%s: drop nothing: %zu of %d stay, none behind",
+           k->name, n_same, N - 1);
+    k->times(x, x, y, N - 1);
+    for (size_t i = n_wrong = 0; i < N - 1; i++)
+        n_wrong += y[i] != x[i] * x[i];
+    tap_ok(n_wrong == 0 && y[N - 1] == end, "%s: times, %zu products are wrong", k->name, n_wrong);
+    free(x);
+    free(mask);
+    free(y);
+}
+
 int main(void)
 {
     test_gemm();
@@ -345,6 +388,7 @@ int main(void)
         test_products(k);
         test_sum_rows(k);
         test_exp(k);
+        test_drop(k);
         test_shifted(k);
         test_pool(k);
         test_relu_pool(k);
