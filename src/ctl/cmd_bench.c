@@ -18,7 +18,7 @@
 
 struct options {
     const char *model, *batch, *threads, *seconds, *optimizer, *model_dir;
-    bool infer, layers;
+    bool infer, recompute, layers;
 };
 
 static const struct dml_ctl_option options_table[] = {
@@ -26,6 +26,8 @@ static const struct dml_ctl_option options_table[] = {
     {"batch", "N", offsetof(struct options, batch), "Samples per step, 32 unless given"},
     {"threads", "N", offsetof(struct options, threads), "Threads, 1 unless given"},
     {"infer", NULL, offsetof(struct options, infer), "Only forward, without learning"},
+    {"recompute", NULL, offsetof(struct options, recompute),
+     "As with recompute = blocks in [train]: less memory, more time"},
     {"optimizer", "NAME", offsetof(struct options, optimizer), "sgd (unless given), adam, adamw"},
     {"seconds", "S", offsetof(struct options, seconds), "Time for each model, 2 unless given"},
     {"layers", NULL, offsetof(struct options, layers),
@@ -62,10 +64,16 @@ static bool take(const struct options *o, struct dml_bench_options *ret)
                             o->optimizer);
         return false;
     }
+    if (o->infer && o->recompute) {
+        (void)dml_ctl_usage(&dml_cmd_bench,
+                            "--recompute is about learning, which --infer leaves out.");
+        return false;
+    }
     *ret = (struct dml_bench_options){
         .batch = (uint64_t)batch,
         .n_threads = (unsigned)threads,
         .infer = o->infer,
+        .recompute = o->recompute,
         .layers = o->layers,
         .optimizer = (enum dml_optim_kind)i,
         .seconds = seconds,
@@ -90,10 +98,10 @@ static json_t *to_json(const struct dml_model *m, const struct dml_bench_options
                        const struct dml_bench_result *b)
 {
     static const char *const optimizers[] = {"sgd", "adam", "adamw"};
-    json_t *object =
-        json_pack("{s:o, s:I, s:I, s:b, s:s, s:s}", "model", dml_json_text(dml_model_name(m)),
-                  "batch", (json_int_t)o->batch, "threads", (json_int_t)o->n_threads, "infer",
-                  (int)o->infer, "optimizer", optimizers[o->optimizer], "level", b->level);
+    json_t *object = json_pack(
+        "{s:o, s:I, s:I, s:b, s:b, s:s, s:s}", "model", dml_json_text(dml_model_name(m)), "batch",
+        (json_int_t)o->batch, "threads", (json_int_t)o->n_threads, "infer", (int)o->infer,
+        "recompute", (int)o->recompute, "optimizer", optimizers[o->optimizer], "level", b->level);
     const struct {
         const char *name;
         double value;

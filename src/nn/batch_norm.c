@@ -190,14 +190,14 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
     double *s1 = (double *)(void *)p->scratch, *s2 = s1 + room;
     struct dml_batch_norm_kept k = dml_batch_norm_places(l, p->training ? p->kept : p->scratch);
     const struct dml_kernel_clip clip = {.a = k.a, .b = k.b, .lo = -INFINITY, .hi = INFINITY};
-    if (p->training) {
+    if (p->training && !p->recomputes) {
         memset(s1, 0, 2 * room * sizeof(double));
         if (rows) {
             memcpy(k.mean, p->x, c * sizeof(float)); /* the shift */
             l->kernel->channels->sums(p->x, rows, c, k.mean, s1, s2);
         }
         dml_batch_norm_settle(l, p, rows, k.mean, s1, s2, &k);
-    } else {
+    } else if (!p->training) {
         dml_batch_norm_running(l, p, k.a, k.b);
     }
     l->kernel->channels->clip(p->x, rows, c, &clip, p->y);

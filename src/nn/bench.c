@@ -289,6 +289,7 @@ static int measure(const struct dml_model *m, const struct dml_dataset *ds,
         return r < 0 ? r : -ENOMEM;
     train.batch_size = o->batch;
     train.optimizer = (int)o->optimizer;
+    train.recompute = o->recompute ? DML_RECOMPUTE_BLOCKS : DML_RECOMPUTE_OFF;
     train.learning_rate = 1e-4; /* random labels: nothing to learn, nothing may diverge */
     struct subject s = {.n_threads = n_threads, .cancel = o->cancel};
     if (o->infer) {

@@ -19,8 +19,9 @@ struct dml_model;
 struct dml_bench_options {
     uint64_t batch;
     unsigned n_threads;
-    bool infer;  /* forward alone */
-    bool layers; /* also each layer by itself, on one thread */
+    bool infer;     /* forward alone */
+    bool recompute; /* as the key says */
+    bool layers;    /* also each layer by itself, on one thread */
     enum dml_optim_kind optimizer;
     double seconds; /* of measuring, calibration apart */
     const atomic_bool *cancel;

@@ -169,11 +169,14 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
         size_t b = p->batch - at < most ? p->batch - at : most;
         float *to = z + at * dml_layer_size(l->out);
         dml_conv_last_some(conv_of(l), p, b, input(l, p, at, b, s.x), to);
+        if (p->recomputes)
+            continue;
         if (at == 0)
             memcpy(k.mean, z, c * sizeof(float)); /* the shift: near the mean, whatever it is */
         l->kernel->channels->sums(to, b * rows, c, k.mean, s.s1, s.s2);
     }
-    dml_batch_norm_settle(norm_of(l), &n, p->batch * rows, k.mean, s.s1, s.s2, &k);
+    if (!p->recomputes)
+        dml_batch_norm_settle(norm_of(l), &n, p->batch * rows, k.mean, s.s1, s.s2, &k);
     if (l->is_raw)
         return;
     struct dml_kernel_clip clip = clip_of(&k, l->cut);

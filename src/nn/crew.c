@@ -48,6 +48,7 @@ static struct division divide(const struct dml_crew_options *o)
     most = most < batch ? most : batch;
     d.n_threads = n_threads < most ? n_threads : (unsigned)most;
     d.slice = (size_t)((batch + d.n_threads - 1) / d.n_threads);
+    /* The same chunks with recompute: they decide the bits. */
     size_t per_sample = dml_model_workspace(m, 32, true) / 32 + 1;
     size_t most_samples = CHUNK_FLOATS / per_sample;
     most_samples = most_samples < 4 ? 4 : most_samples > CHUNK_MAX ? CHUNK_MAX : most_samples;
@@ -58,19 +59,25 @@ static struct division divide(const struct dml_crew_options *o)
     return d;
 }
 
-static int make_member(struct dml_crew *c, unsigned i, bool learns)
+size_t dml_crew_workspace(const struct dml_crew_options *o, size_t n)
+{
+    return o->train->recompute == DML_RECOMPUTE_OFF ? dml_model_workspace(o->model, n, true)
+                                                    : dml_model_workspace_recompute(o->model, n);
+}
+
+static int make_member(struct dml_crew *c, unsigned i, const struct dml_crew_options *co)
 {
     struct dml_crew_member *w = &c->members[i];
-    size_t n = learns ? c->chunk : c->slice, o = dml_model_n_outputs(c->m), len;
+    size_t n = co->learns ? c->chunk : c->slice, o = dml_model_n_outputs(c->m), len;
     if (!dml_mem_mul(n, o, &len))
         return -ENOMEM;
     c->grads[i] = dml_mem_floats(dml_model_n_params(c->m));
     w->dy = dml_mem_floats(len);
     if (!c->grads[i] || !w->dy)
         return -ENOMEM;
-    if (!learns)
+    if (!co->learns)
         return 0;
-    w->workspace = dml_mem_floats(dml_model_workspace(c->m, n, true));
+    w->workspace = dml_mem_floats(dml_crew_workspace(co, n));
     w->y = dml_mem_floats(len);
     return w->workspace && w->y ? 0 : -ENOMEM;
 }
@@ -106,7 +113,8 @@ int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o)
                            .slice = d.slice,
                            .chunk = d.chunk,
                            .duty = {.share = o->cpu->duty},
-                           .seed = o->train->seed};
+                           .seed = o->train->seed,
+                           .recomputes = o->train->recompute != DML_RECOMPUTE_OFF};
     c->vec = dml_mem_floats(dml_model_n_vec(m));
     c->optim = dml_optim_new(o->train, dml_model_n_params(m));
     c->members = calloc(c->n_threads, sizeof(*c->members));
@@ -114,7 +122,7 @@ int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o)
     if (!c->vec || !c->optim || !c->members || !c->grads)
         return -ENOMEM;
     for (unsigned i = 0; i < c->n_threads; i++)
-        if (make_member(c, i, o->learns) < 0)
+        if (make_member(c, i, o) < 0)
             return -ENOMEM;
     bool is_strict = o->train->deterministic == DML_DETERMINISTIC_STRICT;
     unsigned n_cores = o->cpu->n_threads < c->n_threads ? o->cpu->n_threads : c->n_threads;
@@ -152,7 +160,7 @@ uint64_t dml_crew_memory(const struct dml_crew_options *o, unsigned *ret_n_threa
     struct division d = divide(o);
     uint64_t params = dml_model_n_params(m), out = dml_model_n_outputs(m);
     uint64_t thread =
-        params + (o->learns ? dml_model_workspace(m, d.chunk, true) + 2 * (uint64_t)d.chunk * out
+        params + (o->learns ? dml_crew_workspace(o, d.chunk) + 2 * (uint64_t)d.chunk * out
                             : (uint64_t)d.slice * out);
     uint64_t moments = dml_optim_n_moments_of(o->train);
     uint64_t floats = d.n_threads * thread + dml_model_n_vec(m) + moments * params;
@@ -176,6 +184,7 @@ struct dml_model_training dml_crew_training(struct dml_crew *c, unsigned i, uint
     return (struct dml_model_training){.seed = c->seed,
                                        .rank = rank,
                                        .step = step,
+                                       .recompute = c->recomputes,
                                        .meeting = c->board ? &c->members[i].meeting : NULL};
 }
 

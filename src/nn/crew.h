@@ -36,6 +36,7 @@ struct dml_crew {
     struct dml_optim *optim;
     struct dml_duty duty;
     uint64_t seed;
+    bool recomputes;
 };
 
 struct dml_crew_options {
@@ -49,6 +50,9 @@ struct dml_crew_options {
 /* Zeroed before. Returns 0, -ENOMEM, -EAGAIN. dml_crew_done() also after a failure. */
 int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o);
 void dml_crew_done(struct dml_crew *c);
+
+/* Floats of a workspace for n samples, as the key recompute says. */
+size_t dml_crew_workspace(const struct dml_crew_options *o, size_t n);
 
 /* Bytes that such a crew holds, and how it divides a batch. */
 uint64_t dml_crew_memory(const struct dml_crew_options *o, unsigned *ret_n_threads,

@@ -85,10 +85,12 @@ struct dml_layer {
     const struct dml_layer *parts; /* of a step: the layers that it does at once; see conv_norm.c */
     float cut[2], cut_before[2];   /* its output's limits, and its input's */
     bool is_raw, reads_raw;        /* in training y is not finished: the reader does that */
-    size_t params_at, state_at; /* places in the flat block's two parts */
-    bool in_place;              /* y is the output of `from` */
-    bool learns;                /* it or a layer before it has parameters */
+    size_t params_at, state_at;    /* places in the flat block's two parts */
+    bool in_place;                 /* y is the output of `from` */
+    bool learns;                   /* it or a layer before it has parameters */
     unsigned n_readers;
+    unsigned span; /* recompute: the first step of those that are computed again together */
+    bool stays;    /* recompute: y outlives its span */
     /* Numbers of buffers; see model_plan.c. */
     int y_buffer;                      /* inference: y */
     int dy_buffer, dx_buffer, dx_plus; /* backward: dx = its own + what was there */
@@ -106,6 +108,7 @@ static inline size_t dml_layer_n_params(const struct dml_layer *l)
 struct dml_layer_pass {
     size_t batch;
     const struct dml_model_training *training; /* NULL: inference */
+    bool recomputes; /* a forward pass as before: kept is there already, io_state is done */
     unsigned i_layer;
     const float *params; /* [n_weights + n_biases] */
     const float *state;  /* [n_state] */

@@ -140,6 +140,9 @@ struct dml_model_training {
     /* NULL: these B samples are the whole minibatch. Otherwise all threads make the same passes at
      * the same time, a thread without samples with B = 0. */
     struct dml_model_meeting *meeting;
+    /* Forward keeps only what passes from one run of layers to the next (model_span.c), backward
+     * computes the rest again: the same bits from dml_model_workspace_recompute() floats. */
+    bool recompute;
     /* Backward says when the gradient of parameters [at, P) has got all of this pass; `at` falls,
      * and ends with 0. NULL: nobody asks. */
     void (*settled)(void *arg, size_t at);
@@ -162,6 +165,7 @@ uint64_t dml_model_whole_macs(const struct dml_model *m);
  * grants; wherever it is granted, B times D or O cannot overflow either.
  */
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training);
+size_t dml_model_workspace_recompute(const struct dml_model *m, size_t batch);
 void dml_model_forward(const struct dml_model *m, const float *vec, float *io_state, const float *x,
                        size_t batch, const struct dml_model_training *training, float *workspace,
                        float *y);

@@ -204,6 +204,7 @@ int dml_model_plan_passes(struct dml_model *m, const char *file, struct dml_err 
         return r;
     plan_inference(m);
     plan_backward(m);
+    dml_model_plan_spans(m);
     return check_buffers(m, file, err);
 }
 

@@ -41,6 +41,9 @@ struct dml_model {
 /* The steps before which the model can be cut, then n_steps: [1 + n]. Returns n. */
 size_t dml_model_find_cuts(const struct dml_model *m, size_t *ret);
 
+/* Where a training pass with recompute forgets; see model_span.c. */
+void dml_model_plan_spans(struct dml_model *m);
+
 /* Fills steps, whose params_at and state_at are those of the layers. Returns 0 or -ENOMEM. */
 int dml_model_make_steps(struct dml_model *m);
 

@@ -61,6 +61,9 @@ const struct dml_opt dml_train_opts[] = {
         .choices = "cores strict",
         .help = "What must be equal for the same bits, besides the seed: the cores of a worker; "
                 "strict: nothing"),
+    ROW(recompute, DML_OPT_CHOICE, .name = "recompute", .dflt = "off", .choices = "off blocks",
+        .help = "What is computed again instead of kept for the way back: needs less memory and "
+                "more time, the result is the same"),
     ROW(eval_every, DML_OPT_UINT, .name = "eval-every", .min = 1, .max = 1e9, .dflt = "1",
         .unit = "rounds", .help = "Rounds between two evaluations; the last is always evaluated"),
     {0},

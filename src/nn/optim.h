@@ -14,6 +14,11 @@ enum dml_optim_deterministic {
     DML_DETERMINISTIC_STRICT, /* whatever the number of cores */
 };
 
+enum dml_optim_recompute {
+    DML_RECOMPUTE_OFF,    /* what forward computes is kept for backward */
+    DML_RECOMPUTE_BLOCKS, /* only what passes from block to block: struct dml_model_training */
+};
+
 /* Section [train] of a test case. Epochs are counted over the whole run. */
 struct dml_train_options {
     uint64_t rounds, local_epochs, batch_size;
@@ -25,7 +30,8 @@ struct dml_train_options {
     double step_factor;   /* … the rate is multiplied by this */
     double final_rate;    /* cosine: rate at the end, as a fraction of learning_rate */
     uint64_t seed;
-    int deterministic; /* enum dml_optim_deterministic */
+    int deterministic;   /* enum dml_optim_deterministic */
+    int recompute;       /* enum dml_optim_recompute */
     uint64_t eval_every; /* evaluate the global model every so many rounds; the last one always */
 };
 

@@ -67,7 +67,8 @@ static int check(const struct dml_stage_options *o, struct dml_err *err)
     return 0;
 }
 
-static int make_slot(const struct dml_stage *s, struct slot *slot)
+static int make_slot(const struct dml_stage *s, const struct dml_crew_options *co,
+                     struct slot *slot)
 {
     const struct dml_crew *c = &s->crew;
     size_t x_len;
@@ -78,7 +79,7 @@ static int make_slot(const struct dml_stage *s, struct slot *slot)
     if (!slot->x || !slot->workspaces)
         return -ENOMEM;
     for (unsigned i = 0; i < c->n_threads; i++) {
-        slot->workspaces[i] = dml_mem_floats(dml_model_workspace(s->m, c->slice, true));
+        slot->workspaces[i] = dml_mem_floats(dml_crew_workspace(co, c->slice));
         if (!slot->workspaces[i])
             return -ENOMEM;
     }
@@ -116,7 +117,7 @@ int dml_stage_new(const struct dml_stage_options *o, struct dml_stage **ret, str
         return -ENOMEM;
     s->n_slots = o->n_slots;
     for (unsigned i = 0; i < s->n_slots; i++)
-        if (make_slot(s, &s->slots[i]) < 0)
+        if (make_slot(s, &co, &s->slots[i]) < 0)
             return -ENOMEM;
     *ret = s;
     s = NULL;
@@ -149,7 +150,7 @@ uint64_t dml_stage_memory(const struct dml_stage_options *o)
     size_t slice, chunk;
     uint64_t crew = dml_crew_memory(&co, &n_threads, &slice, &chunk);
     uint64_t slot = (uint64_t)o->batch * dml_model_n_inputs(o->model) +
-                    (uint64_t)n_threads * dml_model_workspace(o->model, slice, true);
+                    (uint64_t)n_threads * dml_crew_workspace(&co, slice);
     return crew + o->n_slots * slot * sizeof(float);
 }
 

@@ -85,6 +85,8 @@ check 0 'backward' $bench --layers --threads 2
 check 0 '"samples_per_s": ' $bench --json
 check 0 '"layer": "conv 4 kernel 3, relu, max-pool 2"' $bench --json --layers --batch 5 --optimizer adam
 check 0 '"infer": true' $bench --json --infer --batch 3 --threads 2
+check 0 '"recompute": true' $bench --json --recompute
+check 2 'about learning' $bench --recompute --infer
 check 0 'softmax' bench --model-dir "$src/etc/models" --seconds 0.01 --batch 2
 check 2 'a whole number from 1 to 65536' $bench --batch 0
 check 2 'must be above 0' bench --seconds 1x
