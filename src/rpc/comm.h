@@ -57,8 +57,8 @@ struct dml_comm_msg {
 
 struct dml_comm_stats {
     uint64_t sent_bytes, received_bytes; /* bodies and headers, this run */
-    /* Time in which at least one message to anybody waited to be sent and accepted by the
-     * transport; comm_local: 0. */
+    /* Time in which at least one message to anybody waited to be sent or, of this process, was not
+     * yet acknowledged by the other machine (rpc/meter.h); comm_local: 0. */
     uint64_t sending_us;
 };
 
