@@ -39,7 +39,7 @@ const struct dml_opt dml_parallel_opts[] = {
              .unit = "minibatches",
              .help = "allreduce: gradients that are added up before one is exchanged"),
     PARALLEL("bucket", DML_OPT_BYTES, bucket, .min = 4096, .max = 1 << 30, .dflt = "1 MiB",
-             .help = "allreduce: size of the pieces in which a gradient travels"),
+             .help = "allreduce, hybrid: size of the pieces in which a gradient travels"),
     PARALLEL("staleness", DML_OPT_UINT, staleness, .min = 0, .max = 1000000, .dflt = "0",
              .unit = "steps", .choices = "unbounded",
              .help = "server: how far a worker may run ahead of the slowest; 0: synchronous"),
@@ -74,7 +74,7 @@ static const struct {
     unsigned paradigms;
 } used_by[] = {
     {"parallel", "accumulate", BIT(ALLREDUCE)},
-    {"parallel", "bucket", BIT(ALLREDUCE)},
+    {"parallel", "bucket", BIT(ALLREDUCE) | BIT(HYBRID)},
     {"parallel", "staleness", BIT(SERVER)},
     {"parallel", "significance", BIT(SERVER)},
     {"parallel", "replicas", BIT(HYBRID)},

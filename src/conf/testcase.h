@@ -52,7 +52,7 @@ enum dml_paradigm_kind {
 struct dml_parallel_options {
     int paradigm;          /* enum dml_paradigm_kind */
     uint64_t accumulate;   /* allreduce: minibatches of one exchange */
-    uint64_t bucket;       /* allreduce: bytes of gradient that travel together */
+    uint64_t bucket;       /* allreduce, hybrid: bytes of gradient that travel together */
     uint64_t staleness;    /* server: steps ahead of the slowest; DML_STALENESS_UNBOUNDED */
     double significance;   /* server: share of its value; 0: everything is sent */
     uint64_t replicas;     /* hybrid; see dml_parallel_replicas() */

@@ -323,11 +323,27 @@ void dml_stage_loss(struct dml_stage *s, const float *codes, const float *y, con
     add_up(s, ret_loss, ret_correct);
 }
 
-static void backward(struct dml_stage *s, unsigned i)
+/* Who has settled. */
+struct settler {
+    struct dml_reduce *reduce;
+    unsigned i;
+};
+
+static void settled(void *arg, size_t at)
+{
+    const struct settler *settler = arg;
+    dml_reduce_pass(settler->reduce, settler->i, at);
+}
+
+/* reduce: sums up what is settled; NULL: that is left for later. */
+static void back(struct dml_stage *s, unsigned i, struct dml_reduce *reduce)
 {
     struct dml_crew *c = &s->crew;
     struct slot *slot = s->order.slot;
     struct dml_model_training training = dml_crew_training(c, i, slot->at.rank, slot->at.step);
+    struct settler settler = {.reduce = reduce, .i = i};
+    training.settled = reduce ? settled : NULL;
+    training.settled_arg = &settler;
     size_t at, end, d = dml_model_n_inputs(s->m), n = dml_model_n_outputs(s->m);
     float *dy = c->members[i].dy; /* backward writes over it */
     dml_crew_slice(c, i, slot->b, &at, &end);
@@ -339,6 +355,17 @@ static void backward(struct dml_stage *s, unsigned i)
                            s->order.dx ? s->order.dx + at * d : NULL);
 }
 
+static void backward(struct dml_stage *s, unsigned i)
+{
+    back(s, i, NULL);
+}
+
+static void backward_and_reduce(struct dml_stage *s, unsigned i)
+{
+    back(s, i, &s->reduce);
+    dml_reduce_finish(&s->reduce, i);
+}
+
 void dml_stage_backward(struct dml_stage *s, unsigned slot, const float *dy, float *dx)
 {
     assert(slot < s->n_slots && s->slots[slot].b > 0);
@@ -346,6 +373,21 @@ void dml_stage_backward(struct dml_stage *s, unsigned slot, const float *dy, flo
     order(s, backward);
     s->slots[slot].b = 0;
     s->is_apart = s->crew.n_threads > 1;
+}
+
+void dml_stage_backward_begin(struct dml_stage *s, unsigned slot, const float *dy, float *dx)
+{
+    assert(slot < s->n_slots && s->slots[slot].b > 0);
+    s->order = (struct order){.slot = &s->slots[slot], .y = dy, .dx = dx};
+    dml_reduce_begin(&s->reduce);
+    s->is_apart = false; /* for whoever asks for the gradient meanwhile */
+    start(s, backward_and_reduce);
+}
+
+void dml_stage_backward_end(struct dml_stage *s)
+{
+    finish(s);
+    s->order.slot->b = 0;
 }
 
 /* ---- parameters --------------------------------------------------------------------------- */

@@ -59,7 +59,7 @@ float *dml_stage_vec(struct dml_stage *s);
 
 /*
  * [P] the sum over threads and micro-batches so far; to read and to change (an exchange) until the
- * next order. While learn runs, only what dml_stage_wait() has said to be final: the pointer is the
+ * next order. While learn or a backward in halves runs, only what dml_stage_wait() has said to be final: the pointer is the
  * same at all times and dml_stage_grad() may be called then.
  */
 float *dml_stage_grad(struct dml_stage *s);
@@ -100,6 +100,9 @@ bool dml_stage_is_busy(const struct dml_stage *s);
  *
  * Backward takes dy [b][O] and gives dx [b][D]; NULL: not wanted. They may not overlap. Empties the
  * slot.
+ *
+ * The last backward of a step may be given in two halves, which has the caller's thread free to
+ * exchange meanwhile what dml_stage_wait() has said to be final. dy and dx: borrowed until the end.
  */
 void dml_stage_forward(struct dml_stage *s, unsigned slot, const float *x, size_t b,
                        struct dml_stage_at at, float *y);
@@ -107,6 +110,8 @@ void dml_stage_loss(struct dml_stage *s, const float *codes, const float *y, con
                     const float *targets, size_t b, double divisor, float *dy, double *ret_loss,
                     size_t *ret_correct);
 void dml_stage_backward(struct dml_stage *s, unsigned slot, const float *dy, float *dx);
+void dml_stage_backward_begin(struct dml_stage *s, unsigned slot, const float *dy, float *dx);
+void dml_stage_backward_end(struct dml_stage *s);
 
 /* One optimiser step with the gradient, which is then 0. */
 void dml_stage_apply(struct dml_stage *s, double rate);

@@ -23,6 +23,8 @@
 #include "paradigm/feed.h"
 #include "paradigm/schedule.h"
 
+#define BUCKETS_MAX 100000 /* of a model: what the tags have room for, and to spare */
+
 /* Names what is sent: by step, what it is, and for which run and micro-batch (or chunk). */
 enum tag { TAG_FORWARD, TAG_BACKWARD, TAG_GRADIENT, TAG_STATE };
 
@@ -44,6 +46,7 @@ struct dml_node {
     bool has_labels, overlap;
     size_t n_codes; /* numbers of a sample that the loss reads */
     size_t most;    /* samples of a micro-batch */
+    size_t bucket;  /* floats of the gradient that travel together */
     struct dml_schedule *schedule;
     struct chunk *chunks; /* [V] */
     float *y;             /* last run: [micro-batch][O] */
@@ -57,6 +60,7 @@ struct op {
     struct chunk *c;
     unsigned micro, slot;
     size_t first, b; /* the micro-batch's samples in the replica's minibatch */
+    bool sums;       /* meanwhile gradients are summed over the replicas */
 };
 
 /* ---- making and unmaking ------------------------------------------------------------------ */
@@ -119,6 +123,9 @@ int dml_node_new(const struct dml_node_options *o, struct dml_node **ret, struct
     n->overlap = o->tc->parallel.overlap;
     n->has_labels = dml_model_loss(o->model) != DML_LOSS_MSE;
     n->n_codes = dml_model_n_codes(o->model);
+    n->bucket = o->tc->parallel.bucket / sizeof(float);
+    if (n->bucket < l->n_params / BUCKETS_MAX + 1)
+        n->bucket = l->n_params / BUCKETS_MAX + 1;
     n->most = dml_layout_micro_most(l, (size_t)o->tc->train.batch_size);
     n->chunks = calloc(l->n_chunks, sizeof(*n->chunks));
     n->y = dml_mem_floats(n->most * dml_model_n_outputs(o->model));
@@ -297,6 +304,43 @@ static int forward(const struct op *op, struct dml_node_sums *io_sums)
     return pass_on(op, x, &tail, io_sums);
 }
 
+/*
+ * Over the replicas, bucket by bucket from the last layers on, as they become final. In the same
+ * buckets whether a backward still runs or not: with three and more replicas they decide the order
+ * in which numbers are added.
+ */
+static int sum_gradients(struct dml_node *n, struct dml_group *group, uint64_t step)
+{
+    struct dml_collective peers;
+    uint64_t tag = tag_of(step, TAG_GRADIENT, 0, 0);
+    int r = 0;
+    dml_collective_some(&peers, group, n->stage, n->layout->n_stages, n->layout->n_replicas);
+    for (unsigned i = n->layout->n_chunks; i-- > 0;) {
+        struct dml_stage *stage = n->chunks[i].stage;
+        float *grad = dml_stage_grad(stage);
+        size_t end = n->chunks[i].run->n_params;
+        while (r == 0 && end > 0) {
+            size_t at = end > n->bucket ? end - n->bucket : 0;
+            dml_stage_wait(stage, at);
+            r = dml_collective_sum(&peers, tag, grad + at, end - at);
+            tag += DML_COLLECTIVE_TAGS;
+            end = at;
+        }
+    }
+    return r;
+}
+
+/* The last backward of a step where nobody waits for what comes of it. */
+static int backward_and_sum(const struct op *op, const float *dy)
+{
+    dml_stage_backward_begin(op->c->stage, op->slot, dy, NULL);
+    op->group->stage = op->c->stage;
+    int r = sum_gradients(op->n, op->group, op->step->step);
+    op->group->stage = NULL;
+    dml_stage_backward_end(op->c->stage);
+    return r;
+}
+
 static int backward(const struct op *op)
 {
     const struct dml_layout_run *run = op->c->run;
@@ -310,6 +354,8 @@ static int backward(const struct op *op)
             return r;
         dy = dml_buf_floats(in);
     }
+    if (op->sums)
+        return backward_and_sum(op, dy);
     if (op->c->is_first) {
         dml_stage_backward(op->c->stage, op->slot, dy, NULL);
         return 0;
@@ -321,21 +367,11 @@ static int backward(const struct op *op)
     return send(op, TAG_BACKWARD, out);
 }
 
-static int sum_gradients(struct dml_node *n, struct dml_group *group, uint64_t step)
-{
-    struct dml_collective peers;
-    dml_collective_some(&peers, group, n->stage, n->layout->n_stages, n->layout->n_replicas);
-    int r = 0;
-    for (unsigned i = 0; r == 0 && i < n->layout->n_chunks; i++)
-        r = dml_collective_sum(&peers, tag_of(step, TAG_GRADIENT, i, 0),
-                               dml_stage_grad(n->chunks[i].stage), n->chunks[i].run->n_params);
-    return r;
-}
-
 int dml_node_step(struct dml_node *n, struct dml_group *group, const struct dml_node_step *step,
                   struct dml_node_sums *io_sums)
 {
     const struct dml_layout *l = n->layout;
+    bool summed = l->n_replicas == 1;
     int r = 0;
     for (size_t i = 0; r == 0 && i < n->schedule->n_ops; i++) {
         const struct dml_schedule_op *what = &n->schedule->ops[i];
@@ -349,10 +385,15 @@ int dml_node_step(struct dml_node *n, struct dml_group *group, const struct dml_
             .first = dml_layout_micro_at(l, step->n_samples, what->micro),
         };
         op.b = dml_layout_micro_at(l, step->n_samples, what->micro + 1) - op.first;
+        /* Behind its last backward a first stage would be the only one to be busy: the others sum
+         * while it computes. */
+        op.sums = !summed && n->overlap && op.c->is_first && op.b > 0 && what->backward &&
+                  i + 1 == n->schedule->n_ops;
+        summed = summed || op.sums;
         if (op.b > 0)
             r = what->backward ? backward(&op) : forward(&op, io_sums);
     }
-    if (r == 0 && l->n_replicas > 1)
+    if (r == 0 && !summed)
         r = sum_gradients(n, group, step->step);
     for (unsigned i = 0; r == 0 && i < l->n_chunks; i++)
         dml_stage_apply(n->chunks[i].stage, step->rate);

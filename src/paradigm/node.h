@@ -4,7 +4,8 @@
  *
  * Activations go on to the member that has the next run, with the labels behind them, for the last
  * one; gradients go back. What is sent is sent while the next operation computes; with overlap = no
- * the next operation waits until it has been taken in.
+ * the next operation waits until it has been taken in. Replicas sum their gradients in buckets, the
+ * first stages already while their last backward computes.
  */
 #pragma once
 

@@ -227,6 +227,41 @@ static void test_records(void)
     }
 }
 
+/* Replicas that sum while they compute, and after it; minibatches end with empty micro-batches. Cut
+ * in one place, since that decides how three of them add up. */
+static void test_sums(void)
+{
+    static const struct {
+        const char *name, *keys;
+    } ways[] = {
+        {"two replicas", "nodes = 4\ncores = 4\n[parallel]\nreplicas = 2\ncut = 6\n"},
+        {"three", "nodes = 6\ncores = 6\n[parallel]\nreplicas = 3\ncut = 6\n"},
+        {"three whole ones", "nodes = 3\ncores = 3\n[parallel]\nreplicas = 3\n"},
+        {"two, with two threads", "nodes = 4\ncores = 8\n[parallel]\nreplicas = 2\ncut = 6\n"},
+    };
+    for (size_t k = 0; k < ARRAY_SIZE(ways); k++) {
+        struct lab labs[2];
+        int r[2];
+        for (int i = 0; i < 2; i++) {
+            char keys[300];
+            snprintf(keys, sizeof(keys),
+                     "[testcase]\n%sparadigm = hybrid\nbucket = 4 KiB\noverlap = %s\n",
+                     ways[k].keys, i == 0 ? "no" : "yes");
+            init(&labs[i], &subjects[2], keys, optimizers[1], 16);
+            r[i] = lab_run(&labs[i]);
+        }
+        if (r[0] < 0 && strstr(labs[0].err.text, "cores")) {
+            tap_skip("two threads per worker need two cores: %s", labs[0].err.text);
+        } else if (tap_int(r[0], 0, "after") & tap_int(r[1], 0, "or while it is computed")) {
+            tap_int((long long)lab_differs(labs[0].trained->vec, labs[1].trained->vec,
+                                           dml_model_n_vec(labs[0].trained->model)),
+                    0, ways[k].name);
+        }
+        lab_done(&labs[0]);
+        lab_done(&labs[1]);
+    }
+}
+
 /* One message of more than 64 MiB, of a model with few parameters. */
 static void test_wide(void)
 {
@@ -249,6 +284,7 @@ int main(void)
             test_shape(&subjects[i], k);
     test_repeats();
     test_overlap();
+    test_sums();
     test_records();
     test_wide();
     return tap_done();

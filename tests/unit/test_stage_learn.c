@@ -189,6 +189,52 @@ static void test_duty(const struct dml_model *m, const struct data *d)
     tap_ok(cpu <= 0.25 * wall + 0.1, "it used %.2f s of CPU in %.2f s", cpu, wall);
 }
 
+/* A backward in halves, from which somebody takes the gradient in buckets. */
+static void test_halves(const struct dml_model *m, const struct data *d, unsigned n_threads)
+{
+    const struct dml_train_options train = options(DML_OPTIM_SGD);
+    size_t p = dml_model_n_params(m), d_in = dml_model_n_inputs(m), o = dml_model_n_outputs(m);
+    size_t bucket = p / 5 + 1, correct;
+    float *grads[2] = {dml_mem_floats(p), dml_mem_floats(p)};
+    float *dx[2] = {dml_mem_floats(N * d_in), dml_mem_floats(N * d_in)};
+    float *y = dml_mem_floats(N * o), *dy = dml_mem_floats(N * o);
+    for (int halves = 0; halves < 2; halves++) {
+        struct dml_stage *s = stage(m, &train, n_threads, N, 2);
+        double loss;
+        memcpy(dml_stage_vec(s), d->vec, dml_model_n_vec(m) * sizeof(float));
+        for (unsigned i = 0; i < 2; i++) { /* two micro-batches, of which the second is taken */
+            const struct dml_stage_at at = {.rank = 1, .step = 3, .first = i * N};
+            dml_stage_forward(s, i, d->x, N, at, y);
+            dml_stage_loss(s, d->x, y, d->labels, d->targets, N, 2.0 * N, dy, &loss, &correct);
+            if (i == 0 || !halves) {
+                dml_stage_backward(s, i, dy, dx[halves]);
+                continue;
+            }
+            dml_stage_backward_begin(s, i, dy, dx[halves]);
+            for (size_t end = p, begin; end > 0; end = begin) {
+                begin = end > bucket ? end - bucket : 0;
+                dml_stage_wait(s, begin);
+                memcpy(grads[1] + begin, dml_stage_grad(s) + begin, (end - begin) * sizeof(float));
+            }
+            dml_stage_backward_end(s);
+        }
+        if (!halves)
+            memcpy(grads[0], dml_stage_grad(s), p * sizeof(float));
+        dml_stage_forward(s, 1, d->x, N, (struct dml_stage_at){0}, y); /* the slot is free again */
+        dml_stage_free(s);
+    }
+    tap_ok(!memcmp(grads[0], grads[1], p * sizeof(float)),
+           "%s, %u threads: buckets taken from a backward in halves are the gradient",
+           dml_model_name(m), n_threads);
+    tap_ok(!memcmp(dx[0], dx[1], N * d_in * sizeof(float)), "that of its input is the same too");
+    for (int i = 0; i < 2; i++) {
+        free(grads[i]);
+        free(dx[i]);
+    }
+    free(y);
+    free(dy);
+}
+
 int main(void)
 {
     for (size_t i = 0; part_models[i]; i++) {
@@ -198,6 +244,8 @@ int main(void)
         struct data d = data_new(m, N);
         test_settled(m, &d);
         test_buckets(m, &d, 3);
+        test_halves(m, &d, 3);
+        test_halves(m, &d, 1);
         if (dml_model_n_params(m) < 500000) { /* the others take their time */
             test_buckets(m, &d, 1);
             test_load(m, &d);
