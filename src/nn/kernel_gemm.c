@@ -123,6 +123,9 @@ INLINE void tile(const struct job *j, const float *a, const float *b, const floa
     size_t a_row = is_t ? 1 : j->a_row, a_step = is_t ? j->a_step : 1, ldb = j->ldb, k = j->k;
     vec sum[HIGH][WIDEST];
     UNROLL
+    for (unsigned i = 0; is_t && i < high; i++) /* a gradient, added to and seldom in the cache */
+        __builtin_prefetch(c + i * j->ldc, 1);
+    UNROLL
     for (unsigned i = 0; i < high; i++)
         UNROLL
     for (unsigned v = 0; v < wide; v++)
