@@ -16,6 +16,15 @@ void dml_duty_begin(struct dml_duty *d)
     d->began_cpu_us = dml_clock_thread_us();
 }
 
+void dml_duty_turn(struct dml_duty *d)
+{
+    if (d->share >= 1.0)
+        return;
+    if (!d->began_us)
+        d->began_us = dml_clock_now_us();
+    d->began_cpu_us = dml_clock_thread_us();
+}
+
 void dml_duty_pay(struct dml_duty *d, const atomic_bool *cancel)
 {
     if (d->share >= 1.0)

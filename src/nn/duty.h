@@ -21,6 +21,10 @@ struct dml_duty {
 /* On the thread that counts, before its first work. */
 void dml_duty_begin(struct dml_duty *d);
 
+/* Instead, where several threads take turns: on each, before its turn. What all of them waited
+ * since the last is credit. */
+void dml_duty_turn(struct dml_duty *d);
+
 /* On that thread, after each piece of work: sleeps what is owed, if that is enough for a sleep.
  * *cancel ends it early; may be NULL. */
 void dml_duty_pay(struct dml_duty *d, const atomic_bool *cancel);

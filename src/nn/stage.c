@@ -50,10 +50,10 @@ struct dml_stage {
 
     struct order order;
     void (*carry_out)(struct dml_stage *s, unsigned i);
-    bool runs;         /* a job, whose end nobody has waited for */
-    bool is_apart;     /* the gradients of the threads are not added up */
-    bool was_begun;    /* the duty cycle's clock */
-    uint64_t began_us; /* the job */
+    bool runs;             /* a job, whose end nobody has waited for */
+    bool is_apart;         /* the gradients of the threads are not added up */
+    struct dml_duty *duty; /* the crew's, or that of the stage it shares its cores with */
+    uint64_t began_us;     /* the job */
     atomic_uint n_left;
     uint64_t ended_us; /* by the last thread */
     uint64_t work_us;
@@ -106,6 +106,7 @@ int dml_stage_new(const struct dml_stage_options *o, struct dml_stage **ret, str
     const struct dml_crew_options co = crew_options(o);
     s->m = o->model;
     s->cancel = o->cancel;
+    s->duty = o->beside ? o->beside->duty : &s->crew.duty;
     r = dml_crew_init(&s->crew, &co);
     if (r >= 0)
         r = dml_reduce_init(&s->reduce, s->crew.n_threads, dml_model_n_params(s->m), s->crew.grads);
@@ -159,14 +160,11 @@ uint64_t dml_stage_memory(const struct dml_stage_options *o)
 static void run(void *arg, unsigned i)
 {
     struct dml_stage *s = arg;
-    struct dml_crew *c = &s->crew;
-    if (i == 0 && !s->was_begun) {
-        dml_duty_begin(&c->duty);
-        s->was_begun = true;
-    }
+    if (i == 0)
+        dml_duty_turn(s->duty);
     s->carry_out(s, i);
     if (i == 0)
-        dml_duty_pay(&c->duty, s->cancel);
+        dml_duty_pay(s->duty, s->cancel);
     if (atomic_fetch_sub(&s->n_left, 1) == 1)
         s->ended_us = dml_clock_now_us();
 }

@@ -36,6 +36,9 @@ struct dml_stage_options {
     size_t batch;     /* most samples of one micro-batch, 1 … DML_MODEL_BATCH_MAX */
     unsigned n_slots; /* micro-batches between forward and backward; 0: only whole steps (learn) */
     const atomic_bool *cancel; /* true ends a sleep of the duty cycle early; NULL: never */
+    /* NULL, or a stage on the same cores, which must outlive this one and never computes while this
+     * one does: their share of a core is one. */
+    struct dml_stage *beside;
 };
 
 /* Names the random streams, so that dropout draws the same whoever computes it; `first` is the

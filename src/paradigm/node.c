@@ -99,6 +99,7 @@ static int chunk_init(struct dml_node *n, struct chunk *c, const struct dml_node
         .batch = n->most,
         .n_slots = c->n_slots,
         .cancel = o->cancel,
+        .beside = c > n->chunks ? n->chunks[0].stage : NULL,
     };
     r = dml_stage_new(&stage, &c->stage, err);
     if (r < 0)
@@ -149,7 +150,7 @@ struct dml_node *dml_node_free(struct dml_node *n)
 {
     if (!n)
         return NULL;
-    for (unsigned i = 0; n->chunks && i < n->layout->n_chunks; i++)
+    for (unsigned i = n->chunks ? n->layout->n_chunks : 0; i-- > 0;)
         chunk_done(n, &n->chunks[i]);
     free(n->chunks);
     free(n->y);
