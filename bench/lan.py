@@ -14,7 +14,9 @@ its link to the rate in both directions. Times are those the run reports; each n
 """
 import argparse
 import json
+import math
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -260,6 +262,15 @@ def scaling(args):
                         f"{100 * case['w_share']:.1f}", f"{100 * case['accuracy']:.1f}")
 
 
+def crossing(args, case, nodes):
+    """What activations and their gradients make a node send in a step, on average: of each cut the
+    numbers that cross it, there and back."""
+    text = sh(f"{args.build}/dmlctl", "models", "--model-dir", args.models, args.model).stdout
+    shapes = dict(re.findall(r"^ *(\d+) .*? (\d+(?:×\d+)*) → ", text, re.M))
+    floats = sum(math.prod(map(int, shapes[k].split("×"))) for k in case["cut"].split())
+    return 2 * floats * args.batch / nodes
+
+
 def show_bytes(args):
     head(args, "Bytes per step and node")
     table("paradigm", "nodes", "sent", "received", "by the algorithm, each way", "master, both ways")
@@ -281,7 +292,11 @@ def show_bytes(args):
             received = sum(s["received_bytes"] for s in sums) / len(sums) / steps
             rounds = case["runs"][0]["rounds"]
             master = sum(r["sent_bytes"] + r["received_bytes"] for r in rounds) / steps
-            analytic = f"{4 * floats(args.params):.0f}" if floats and args.params else "–"
+            if replicas == 1:
+                moved = crossing(args, case, n)
+            else:
+                moved = floats(args.params) if floats and args.params else None
+            analytic = f"{4 * moved:.0f}" if moved else "–"
             row(f"{name}: {keys}".replace("\n", ", ").rstrip(": "), n, f"{sent:.0f}",
                 f"{received:.0f}", analytic, f"{master:.0f}")
 
