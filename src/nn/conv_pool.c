@@ -145,7 +145,7 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 /* ---- backward ----------------------------------------------------------------------------- */
 
 struct back {
-    float *x, *dx; /* [Hp][Wp][C] */
+    float *x, *dx; /* [Hp][Wp][C]; x not by windows, whose forward kept it */
     float *dw;     /* [O][K][w_row] */
     float *framed; /* [O][2][K+2][f_row]: row 0 and the last are zeros; the second of two one
                     * pixel to the right */
@@ -202,7 +202,8 @@ static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
     struct back s = divide(&n, p->scratch);
     float *db = p->dparams + n.o * n.c * n.k * n.k;
 
-    memset(s.x, 0, n.picture * sizeof(float));
+    if (!n.by_windows)
+        memset(s.x, 0, n.picture * sizeof(float));
     memset(s.dw, 0, n.packed * sizeof(float));
     if (p->dx)
         frame(l, &n, p->params, s.framed);
