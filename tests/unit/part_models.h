@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "data/dataset.h"
 #include "nn/model.h"
 #include "tests/tap.h"
 
@@ -66,4 +67,16 @@ __attribute__((unused)) static void part_data(const struct dml_model *m, size_t 
         labels[i] = (int32_t)dml_rng_below(&rng, n_classes);
         targets[i] = (float)dml_rng_normal(&rng);
     }
+}
+
+/* The same, n of them, as a data set. Caller frees. */
+__attribute__((unused)) static struct dml_dataset *part_samples(const struct dml_model *m,
+                                                                uint32_t n)
+{
+    uint32_t c, h, w, n_classes = (uint32_t)dml_model_n_classes(m);
+    _cleanup_(dml_mem_freep) float *targets = dml_mem_floats(n);
+    dml_model_input_shape(m, &c, &h, &w);
+    struct dml_dataset *ds = dml_dataset_new(DML_DATASET_F32, n, c, h, w, n_classes);
+    part_data(m, n, 3, ds->x, ds->labels, targets);
+    return ds;
 }

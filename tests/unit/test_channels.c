@@ -1,35 +1,15 @@
 /*
  * The loops with channels last, of every level this processor can run, against their definitions
  * in double: channels that fill no vector, one and a part, several; pictures that are all edge.
- *
- * Tolerance as in test_kernel.c: sums of at most some 150 products of numbers below 1.
  */
 #include "nn/kernel_channels.h"
 
-#include "base/mem.h"
 #include "nn/kernel.h"
 #include "nn/kernel_depthwise.h"
 #include "tests/tap.h"
-#include "tests/unit/nn_ref.h"
+#include "tests/unit/kernel_help.h"
 
-#define TOLERANCE 3e-5
-#define N         3 /* pictures */
-
-static double worst;
-
-static void differ(double got, double want)
-{
-    double off = fabs(got - want);
-    if (!(off <= worst))
-        worst = off;
-}
-
-static float *numbers(size_t n, uint32_t seed)
-{
-    float *x = dml_mem_floats(n);
-    ref_fill(x, n, 1.0, seed);
-    return x;
-}
+#define N 3 /* pictures */
 
 /* ---- depthwise ---------------------------------------------------------------------------- */
 
@@ -39,7 +19,8 @@ static void naive(const struct dml_kernel_filter *f, const float *x, const float
 {
     size_t c = f->c;
     for (size_t i = 0; i < N * f->ho * f->wo * c; i++) {
-        size_t at = i % c, ow = i / c % f->wo, oh = i / c / f->wo % f->ho, b = i / c / f->wo / f->ho;
+        size_t at = i % c, ow = i / c % f->wo, oh = i / c / f->wo % f->ho,
+               b = i / c / f->wo / f->ho;
         y[i] = bias ? (double)bias[at] : 0.0;
         for (size_t t = 0; t < f->k * f->k; t++) {
             long h = (long)(oh * f->stride + t / f->k) - (long)f->pad;

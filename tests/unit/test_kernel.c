@@ -1,36 +1,14 @@
 /*
  * The hot loops of every level this processor can run, and the matrix product, against three plain
  * loops in double, over shapes that do not fit the vectors.
- *
- * Tolerance: a sum of n products of numbers below 1 is right to about n·6e-8 times its size; the
- * longest has 400 and reaches some 10, so 2e-4 would be the worst case, and 3e-5 is what random
- * signs leave of it.
  */
 #include "nn/kernel.h"
 
-#include "base/mem.h"
 #include "nn/gemm.h"
 #include "nn/kernel_gemm.h"
 #include "tests/tap.h"
-#include "tests/unit/nn_ref.h"
-
-#define TOLERANCE 3e-5
-
-static double worst;
-
-static void differ(double got, double want)
-{
-    double off = fabs(got - want);
-    if (!(off <= worst))
-        worst = off;
-}
-
-static float *numbers(size_t n, uint32_t seed)
-{
-    float *x = dml_mem_floats(n + 4 * DML_KERNEL_SLACK);
-    ref_fill(x, n + 4 * DML_KERNEL_SLACK, 1.0, seed);
-    return x;
-}
+#define NUMBERS_SLACK (4 * DML_KERNEL_SLACK)
+#include "tests/unit/kernel_help.h"
 
 static void test_gemm(void)
 {
@@ -123,16 +101,8 @@ static void test_products(const struct dml_kernel *kernel)
     tap_ok(worst < 2 * TOLERANCE, "%s: products of the models' shapes, max difference %.1e",
            kernel->name, worst);
     float a[3] = {1.0f, NAN, -1.0f}, b[1] = {1.0f}, c[3];
-    const struct dml_kernel_product p = {.m = 3,
-                                         .n = 1,
-                                         .k = 1,
-                                         .a = a,
-                                         .lda = 1,
-                                         .b = b,
-                                         .ldb = 1,
-                                         .c = c,
-                                         .ldc = 1,
-                                         .relu = true};
+    const struct dml_kernel_product p = {
+        .m = 3, .n = 1, .k = 1, .a = a, .lda = 1, .b = b, .ldb = 1, .c = c, .ldc = 1, .relu = true};
     gemm->nn(&p);
     tap_ok(c[0] == 1.0f && isnan(c[1]) && c[2] == 0.0f, "%s: not a number goes through relu",
            kernel->name);

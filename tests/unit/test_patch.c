@@ -1,33 +1,13 @@
 /*
  * The loops over patches of every level this processor can run, against plain loops in double,
  * over shapes that do not fit the vectors.
- *
- * Tolerance: as in test_kernel.c; the longest sum has 400 products.
  */
 #include "nn/kernel_patch.h"
 
-#include "base/mem.h"
 #include "nn/kernel.h"
 #include "tests/tap.h"
-#include "tests/unit/nn_ref.h"
-
-#define TOLERANCE 3e-5
-
-static double worst;
-
-static void differ(double got, double want)
-{
-    double off = fabs(got - want);
-    if (!(off <= worst))
-        worst = off;
-}
-
-static float *numbers(size_t n, uint32_t seed)
-{
-    float *x = dml_mem_floats(n + 4 * DML_KERNEL_SLACK);
-    ref_fill(x, n + 4 * DML_KERNEL_SLACK, 1.0, seed);
-    return x;
-}
+#define NUMBERS_SLACK (4 * DML_KERNEL_SLACK)
+#include "tests/unit/kernel_help.h"
 
 static void test_blocks(const struct dml_kernel *k)
 {

@@ -42,16 +42,6 @@ static struct dml_train_options options(int recompute, int deterministic)
     return o;
 }
 
-static struct dml_dataset *samples(const struct dml_model *m)
-{
-    uint32_t c, h, w, n_classes = (uint32_t)dml_model_n_classes(m);
-    float targets[N];
-    dml_model_input_shape(m, &c, &h, &w);
-    struct dml_dataset *ds = dml_dataset_new(DML_DATASET_F32, N, c, h, w, n_classes);
-    part_data(m, N, 3, ds->x, ds->labels, targets);
-    return ds;
-}
-
 /* Epochs by a trainer; the block [P+Q] and the loss behind it. Caller frees. */
 static float *fit(const struct dml_model *m, const struct dml_dataset *ds,
                   const struct dml_train_options *o, unsigned n_cores)
@@ -82,7 +72,7 @@ static size_t differ(const float *a, const float *b, size_t n)
 
 static void test_bits(const struct dml_model *m, unsigned max_cores)
 {
-    struct dml_dataset *ds = samples(m);
+    struct dml_dataset *ds = part_samples(m, N);
     size_t n = dml_model_n_vec(m);
     float *begin = dml_mem_floats(n + 1);
     dml_model_init(m, begin, 1);
@@ -126,7 +116,7 @@ static size_t allocated(void)
 static void test_allocated(const struct dml_model *m)
 {
     size_t took[2] = {0};
-    struct dml_dataset *ds = samples(m);
+    struct dml_dataset *ds = part_samples(m, N);
     const struct dml_trainer_cpu cpu = {.n_threads = 2, .duty = 1.0};
     for (int on = 0; on < 2; on++) {
         struct dml_train_options o = options(on, 0);
@@ -184,7 +174,7 @@ static void test_part(const struct dml_model *m)
         tap_ok(false, "%s: a part of it", dml_model_name(m));
         return;
     }
-    struct dml_dataset *ds = samples(m);
+    struct dml_dataset *ds = part_samples(m, N);
     size_t n = dml_model_n_vec(m) + 2 * BATCH * dml_model_n_inputs(m) - 1;
     float *want = steps(part.model, ds, DML_RECOMPUTE_OFF);
     float *got = steps(part.model, ds, DML_RECOMPUTE_BLOCKS);

@@ -39,16 +39,6 @@ static struct dml_train_options options(int deterministic)
     return o;
 }
 
-static struct dml_dataset *samples(const struct dml_model *m)
-{
-    uint32_t c, h, w, n_classes = (uint32_t)dml_model_n_classes(m);
-    float targets[N];
-    dml_model_input_shape(m, &c, &h, &w);
-    struct dml_dataset *ds = dml_dataset_new(DML_DATASET_F32, N, c, h, w, n_classes);
-    part_data(m, N, 3, ds->x, ds->labels, targets);
-    return ds;
-}
-
 /* Two epochs; the block [P+Q] and the loss behind it. Caller frees. */
 static float *fit(const struct dml_model *m, const struct dml_dataset *ds, int deterministic,
                   unsigned n_cores)
@@ -114,7 +104,7 @@ static void test_model(const char *text)
     struct dml_model *m = part_model(text);
     if (!m)
         return;
-    struct dml_dataset *ds = samples(m);
+    struct dml_dataset *ds = part_samples(m, N);
     size_t n = dml_model_n_vec(m), n_loose = 0;
     float *begin = dml_mem_floats(n + 1);
     dml_model_init(m, begin, 1);
@@ -157,7 +147,7 @@ static void test_memory(void)
     struct dml_model *m = part_model(models[1]);
     if (!m)
         return;
-    struct dml_dataset *ds = samples(m);
+    struct dml_dataset *ds = part_samples(m, N);
     struct dml_train_options o = options(DML_DETERMINISTIC_STRICT);
     const struct dml_trainer_cpu cpu = {.n_threads = 1, .duty = 1.0};
     struct dml_trainer *t = NULL;
