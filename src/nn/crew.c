@@ -22,7 +22,7 @@
 #include "nn/kernel.h"
 
 #define GRAIN         1000000 /* multiply-adds, forward and backward: fewer are not shared */
-#define CHUNK_FLOATS  131072  /* activations of a chunk: 512 KiB */
+#define CHUNK_FLOATS  393216 /* activations of a chunk: 1.5 MiB */
 #define CHUNK_MAX     256     /* samples */
 #define UPDATE_FLOATS 1024    /* of all gradients at a time, so that they meet in the L1 cache */
 #define STRICT_BLOCKS 4 /* of a minibatch */
@@ -49,7 +49,8 @@ static struct division divide(const struct dml_crew_options *o)
     d.n_threads = n_threads < most ? n_threads : (unsigned)most;
     d.slice = (size_t)((batch + d.n_threads - 1) / d.n_threads);
     /* The same chunks with recompute: they decide the bits. */
-    size_t per_sample = dml_model_workspace(m, 32, true) / 32 + 1;
+    size_t some = dml_model_workspace(m, 32, true), more = dml_model_workspace(m, 64, true);
+    size_t per_sample = (more - some) / 32 + 1;
     size_t most_samples = CHUNK_FLOATS / per_sample;
     most_samples = most_samples < 4 ? 4 : most_samples > CHUNK_MAX ? CHUNK_MAX : most_samples;
     size_t n_chunks = (d.slice + most_samples - 1) / most_samples;
@@ -200,6 +201,12 @@ static void tell(void *arg, size_t at)
     dml_reduce_pass(t->reduce, t->i, at);
 }
 
+static void take(void *arg, const float *grad, size_t at, size_t n)
+{
+    struct dml_crew *c = arg;
+    dml_optim_apply(c->optim, c->vec, grad, at, n);
+}
+
 void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned i)
 {
     const struct dml_model *m = c->m;
@@ -207,6 +214,7 @@ void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned 
     struct dml_model_training training = dml_crew_training(c, i, s->rank, s->step);
     struct teller teller = {.reduce = s->reduce, .i = i};
     float *state = c->vec + dml_model_n_params(m);
+    bool updates = s->updates && c->n_threads == 1;
     size_t at, end;
     dml_crew_slice(c, i, s->n, &at, &end);
     w->loss = 0.0;
@@ -223,6 +231,11 @@ void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned 
             training.settled = tell;
             training.settled_arg = &teller;
         }
+        if (updates && at + b == end) {
+            training.take = take;
+            training.take_arg = c;
+            training.is_fresh = at == 0;
+        }
         dml_model_forward(m, c->vec, state, x, b, &training, w->workspace, w->y);
         dml_model_loss_grad(m, x, w->y, labels, targets, b, s->divisor, &loss, &correct, w->dy);
         dml_model_backward(m, c->vec, x, w->dy, b, &training, w->workspace, c->grads[i], NULL);
@@ -232,6 +245,8 @@ void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned 
         if (training.meeting) /* one slice, one chunk */
             break;
     }
+    if (updates)
+        c->is_updated = true;
 }
 
 void dml_crew_update(struct dml_crew *c, unsigned i, unsigned n)
@@ -239,6 +254,10 @@ void dml_crew_update(struct dml_crew *c, unsigned i, unsigned n)
     size_t n_params = dml_model_n_params(c->m);
     size_t share = dml_kernel_round((n_params + c->n_threads - 1) / c->n_threads);
     size_t at = i * share, end = at + share < n_params ? at + share : n_params;
+    if (c->n_threads == 1 && c->is_updated) {
+        c->is_updated = false;
+        return;
+    }
     while (at < end) {
         size_t len = end - at < UPDATE_FLOATS ? end - at : UPDATE_FLOATS;
         dml_reduce_range(c->grads, n, at, at + len);

@@ -37,6 +37,7 @@ struct dml_crew {
     struct dml_duty duty;
     uint64_t seed;
     bool recomputes;
+    bool is_updated; /* by the last learn */
 };
 
 struct dml_crew_options {
@@ -77,11 +78,14 @@ struct dml_crew_step {
                  const int32_t **ret_labels, const float **ret_targets);
     void *arg;
     struct dml_reduce *reduce; /* told what is settled; NULL: nobody asks before the end */
+    /* The samples are all that the next update is made of, and dml_optim_begin() has been called:
+     * a crew of one thread updates the parameters within backward. The same bits. */
+    bool updates;
 };
 
 /* By each thread of the team: forward, loss, backward of its slice, in chunks. */
 void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned i);
 
 /* By each thread, after dml_optim_begin(): applies the gradients of the first n threads to its
- * part of the block and clears them. */
+ * part of the block and clears them. Nothing is left to do where learn has done it. */
 void dml_crew_update(struct dml_crew *c, unsigned i, unsigned n);

@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "nn/kernel_outer.h"
 #include "nn/kernel_vec.h"
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
@@ -196,13 +197,10 @@ static const tile_fn tiles[2][WIDEST][HIGH] = {
     {{ALL_ROW(turned, 1)}, {ALL_ROW(turned, 2)}, {LOW_ROW(turned, 3)}}};
 #endif
 
-/* All m rows of `wide` vectors of C, in strips of nearly equal height. */
+/* All m rows of `wide` vectors of C, in strips of nearly equal height. bias: whole vectors. */
 static void columns(const struct job *j, size_t m, const float *a, const float *b,
                     const float *bias, float *c, size_t last, size_t wide, bool is_t)
 {
-    float whole[WIDEST * LANES] = {0};
-    if (bias && last < LANES)
-        bias = memcpy(whole, bias, ((wide - 1) * LANES + last) * sizeof(float));
     size_t most = wide == 3 ? HIGH_3 : HIGH, left = (m + most - 1) / most;
     for (; m > 0; left--) {
         size_t high = (m + left - 1) / left;
@@ -213,6 +211,14 @@ static void columns(const struct job *j, size_t m, const float *a, const float *
     }
 }
 
+/* The bias of `n` columns, where they are no whole vectors: a copy. */
+static const float *whole_bias(const float *bias, size_t n, float *copy)
+{
+    for (size_t v = 0; v < WIDEST * LANES; v++)
+        copy[v] = v < n ? bias[v] : 0.0f;
+    return copy;
+}
+
 /* How many of the vectors that are left to take next, so that no thin column remains. */
 static size_t width(size_t left)
 {
@@ -221,37 +227,40 @@ static size_t width(size_t left)
     return left == 5 || left == 6 ? 3 : left < 4 ? left : 4;
 }
 
-/* One column of C: `wide` vectors from number j0 on; b is its first number, too. */
-static void direct(const struct dml_kernel_product *p, struct job j, size_t j0, size_t wide,
-                   bool is_t)
+/* B's last n rows, where its end is too near for whole vectors: `count` columns from b on. */
+static void copy_tail(const struct dml_kernel_product *p, const float *b, size_t n, size_t count,
+                      size_t row, float *copy)
 {
-    size_t end = j0 + wide * LANES, over = end > p->n ? end - p->n : 0, last = LANES - over;
-    size_t n_last = (over + p->ldb - 1) / p->ldb; /* rows that B's end is too near for */
-    const float *b = p->b + j0, *bias = p->bias ? p->bias + j0 : NULL;
-    n_last = n_last < p->k ? n_last : p->k;
-    _Alignas(64) float copy[LANES * WIDEST * LANES];
-    for (size_t i = 0; i < n_last; i++)
-        for (size_t v = 0; v < wide * LANES; v++)
-            copy[i * wide * LANES + v] = j0 + v < p->n ? b[(p->k - n_last + i) * p->ldb + v] : 0.0f;
-    j.k -= n_last;
-    j.n_tail = n_last;
-    j.tail = copy;
-    columns(&j, p->m, p->a, b, bias, p->c + j0, last, wide, is_t);
+    for (size_t i = 0; i < n; i++)
+        for (size_t v = 0; v < row; v++)
+            copy[i * row + v] = v < count ? b[(p->k - n + i) * p->ldb + v] : 0.0f;
 }
 
 static void all_columns(const struct dml_kernel_product *p, bool is_t)
 {
-    const struct job j = {.k = p->k,
-                          .a_row = is_t ? 1 : p->lda,
-                          .a_step = is_t ? p->lda : 1,
-                          .ldb = p->ldb,
-                          .ldc = p->ldc,
-                          .add = p->add,
-                          .relu = p->relu};
+    _Alignas(64) float tail[LANES * WIDEST * LANES];
+    float whole[WIDEST * LANES];
+    struct job j = {.k = p->k,
+                    .a_row = is_t ? 1 : p->lda,
+                    .a_step = is_t ? p->lda : 1,
+                    .ldb = p->ldb,
+                    .ldc = p->ldc,
+                    .tail = tail,
+                    .add = p->add,
+                    .relu = p->relu};
     for (size_t at = 0; at < p->n;) {
-        size_t wide = width((p->n - at + LANES - 1) / LANES);
-        direct(p, j, at, wide, is_t);
-        at += wide * LANES;
+        size_t wide = width((p->n - at + LANES - 1) / LANES), end = at + wide * LANES;
+        size_t over = end > p->n ? end - p->n : 0;
+        const float *bias = p->bias ? p->bias + at : NULL;
+        if (over) { /* the last */
+            size_t count = p->n - at, n_last = (over + p->ldb - 1) / p->ldb;
+            j.n_tail = n_last < p->k ? n_last : p->k;
+            j.k = p->k - j.n_tail;
+            copy_tail(p, p->b + at, j.n_tail, count, wide * LANES, tail);
+            bias = bias ? whole_bias(bias, count, whole) : NULL;
+        }
+        columns(&j, p->m, p->a, p->b + at, bias, p->c + at, LANES - over, wide, is_t);
+        at = end;
     }
 }
 
@@ -262,7 +271,10 @@ static void nn(const struct dml_kernel_product *p)
 
 static void tn(const struct dml_kernel_product *p)
 {
-    all_columns(p, true);
+    if (is_outer(p))
+        outer(p);
+    else
+        all_columns(p, true);
 }
 
 /* ---- B turned round ----------------------------------------------------------------------- */
@@ -345,9 +357,13 @@ static void turn(const float *b, size_t ldb, size_t n, size_t k, float *panel, s
 static void nt_turned(const struct dml_kernel_product *p)
 {
     _Alignas(64) float panel[PANEL * WIDEST * LANES];
+    float whole[WIDEST * LANES];
     for (size_t at = 0; at < p->n;) {
         size_t wide = width((p->n - at + LANES - 1) / LANES), n = wide * LANES;
         size_t end = at + n, over = end > p->n ? end - p->n : 0, k = 0;
+        const float *bias = p->bias ? p->bias + at : NULL;
+        if (bias && over)
+            bias = whole_bias(bias, p->n - at, whole);
         do { /* once at least: k may be 0 */
             size_t k_next = p->k - k < PANEL ? p->k : k + PANEL;
             const struct job j = {.k = k_next - k,
@@ -358,8 +374,8 @@ static void nt_turned(const struct dml_kernel_product *p)
                                   .add = p->add || k > 0,
                                   .relu = p->relu && k_next == p->k};
             turn(p->b + at * p->ldb + k, p->ldb, n - over, j.k, panel, n);
-            columns(&j, p->m, p->a + k, panel, p->bias && k == 0 ? p->bias + at : NULL, p->c + at,
-                    LANES - over, wide, false);
+            columns(&j, p->m, p->a + k, panel, k == 0 ? bias : NULL, p->c + at, LANES - over, wide,
+                    false);
             k = k_next;
         } while (k < p->k);
         at += n;

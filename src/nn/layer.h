@@ -123,6 +123,8 @@ struct dml_layer_pass {
     const float *dy;     /* [B][out] */
     float *dx;           /* [B][in]; NULL when nobody needs it; dy itself when in place */
     float *dparams;      /* [n_weights + n_biases], added to */
+    size_t *ret_taken;   /* backward may hand over, by training->take(), the gradient of its first
+                            so many parameters, of which dparams is 0 then; starts as 0 */
 };
 
 struct dml_layer_type {

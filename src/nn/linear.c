@@ -24,11 +24,32 @@
 /* Weights for which the own product is known to be faster than OpenBLAS; see bench/bench_gemm.c. */
 #define OWN_MAX 524288
 
+#define STRIP_FLOATS 4096 /* of a gradient that is handed over: half of an L1 cache */
+#define STRIP_MIN    6    /* rows of it: one tile */
+
 static const struct dml_opt opts[] = {
     {"linear", "outputs", DML_OPT_UINT, offsetof(struct dml_layer_args, size), .min = 1,
      .max = 1 << 24, .help = "Numbers it gives"},
     {0},
 };
+
+static bool is_own(const struct dml_layer *l)
+{
+    return l->n_weights <= OWN_MAX;
+}
+
+/* Rows of W whose gradient is handed over at a time. */
+static size_t strip_height(const struct dml_layer *l)
+{
+    size_t high = STRIP_FLOATS / l->fan_in;
+    return high < STRIP_MIN ? STRIP_MIN : high < l->args.size ? high : (size_t)l->args.size;
+}
+
+/* dy, cut off, behind a strip of the gradient. */
+static float *dz_of(const struct dml_layer *l, const struct dml_layer_pass *p)
+{
+    return p->scratch + (is_own(l) ? dml_kernel_round(strip_height(l) * l->fan_in) : 0);
+}
 
 static int prepare(struct dml_layer *l, char *why, size_t why_len)
 {
@@ -44,13 +65,9 @@ static int prepare(struct dml_layer *l, char *why, size_t why_len)
     l->n_biases = o;
     l->fan_in = d;
     l->fan_out = o;
+    l->n_scratch = is_own(l) ? strip_height(l) * d : 0;
     l->macs = (uint64_t)d * o;
     return 0;
-}
-
-static bool is_own(const struct dml_layer *l)
-{
-    return l->n_weights <= OWN_MAX;
 }
 
 static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
@@ -80,15 +97,61 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
         l->kernel->relu(p->y, p->y, p->batch * o);
 }
 
-/* What `rows` rows of dy [rows][O] give back. */
-static void back(const struct dml_layer *l, const struct dml_layer_pass *p, const float *x,
-                 const float *dy, float *dx, size_t rows)
+/* The gradient of W from all rows of a step, and what takes it: some of W's rows at a time, which
+ * do not leave the L1 cache in between. */
+static void hand_over(const struct dml_layer *l, const struct dml_layer_pass *p, const float *x,
+                      const float *dy, size_t rows, bool is_fresh)
+{
+    const struct dml_model_training *t = p->training;
+    size_t d = l->fan_in, o = l->out.c, high = strip_height(l);
+    for (size_t i = 0; i < o; i += high) {
+        size_t n = o - i < high ? o - i : high;
+        float *to = is_fresh ? p->scratch : p->dparams + i * d;
+        const struct dml_kernel_product dw = {.m = n,
+                                              .n = d,
+                                              .k = rows,
+                                              .a = dy + i,
+                                              .lda = o,
+                                              .b = x,
+                                              .ldb = d,
+                                              .c = to,
+                                              .ldc = d,
+                                              .add = !is_fresh};
+        l->kernel->gemm->tn(&dw);
+        t->take(t->take_arg, to, l->params_at + i * d, n * d);
+        if (!is_fresh)
+            memset(to, 0, n * d * sizeof(float));
+    }
+    *p->ret_taken = l->n_weights;
+}
+
+/* What rows [at, at + rows) of the batch give back; dy is the first of them. */
+static void back(const struct dml_layer *l, const struct dml_layer_pass *p, size_t at,
+                 const float *dy, size_t rows)
 {
     size_t d = l->fan_in, o = l->out.c;
+    const float *x = p->x + at * d;
+    float *dx = p->dx ? p->dx + at * d : NULL;
+    bool is_last = at + rows == p->batch;
     if (!is_own(l)) {
         dml_gemm(true, false, o, d, rows, dy, o, x, d, 1.0f, p->dparams, d);
         if (dx)
             dml_gemm(false, false, rows, d, o, dy, o, p->params, d, 0.0f, dx, d);
+        return;
+    }
+    const struct dml_kernel_product to_x = {.m = rows,
+                                            .n = d,
+                                            .k = o,
+                                            .a = dy,
+                                            .lda = o,
+                                            .b = p->params,
+                                            .ldb = d,
+                                            .c = dx,
+                                            .ldc = d};
+    if (dx)
+        l->kernel->gemm->nn(&to_x);
+    if (is_last && p->training->take) { /* W changes */
+        hand_over(l, p, x, dy, rows, p->training->is_fresh && at == 0);
         return;
     }
     const struct dml_kernel_product dw = {.m = o,
@@ -102,32 +165,21 @@ static void back(const struct dml_layer *l, const struct dml_layer_pass *p, cons
                                           .ldc = d,
                                           .add = true};
     l->kernel->gemm->tn(&dw);
-    const struct dml_kernel_product to_x = {.m = rows,
-                                            .n = d,
-                                            .k = o,
-                                            .a = dy,
-                                            .lda = o,
-                                            .b = p->params,
-                                            .ldb = d,
-                                            .c = dx,
-                                            .ldc = d};
-    if (dx)
-        l->kernel->gemm->nn(&to_x);
 }
 
 static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    size_t d = l->fan_in, o = l->out.c;
+    size_t o = l->out.c;
     float *db = p->dparams + l->n_weights;
     if (l->type == &dml_linear) {
         l->kernel->sum_rows(NULL, p->dy, p->batch, o, NULL, db);
-        back(l, p, p->x, p->dy, p->dx, p->batch);
+        back(l, p, 0, p->dy, p->batch);
         return;
     }
     for (size_t b = 0; b < p->batch;) {
         size_t rows = p->batch - b < ROWS ? p->batch - b : ROWS;
-        l->kernel->sum_rows(p->y + b * o, p->dy + b * o, rows, o, p->scratch, db);
-        back(l, p, p->x + b * d, p->scratch, p->dx ? p->dx + b * d : NULL, rows);
+        l->kernel->sum_rows(p->y + b * o, p->dy + b * o, rows, o, dz_of(l, p), db);
+        back(l, p, b, dz_of(l, p), rows);
         b += rows;
     }
 }
@@ -140,7 +192,7 @@ bool dml_linear_join(const struct dml_layer *l, struct dml_layer *ret)
     struct dml_layer step = l[0];
     step.type = &dml_linear_relu;
     step.out_order = l[1].out_order;
-    step.n_scratch = ROWS * dml_layer_size(step.out);
+    step.n_scratch = dml_kernel_round(step.n_scratch) + ROWS * dml_layer_size(step.out);
     (void)snprintf(step.words, sizeof(step.words), "%.80s, %.40s", l[0].words, l[1].words);
     *ret = step;
     return true;

@@ -147,6 +147,13 @@ struct dml_model_training {
      * and ends with 0. NULL: nobody asks. */
     void (*settled)(void *arg, size_t at);
     void *settled_arg;
+    /* The last pass of a step, and these samples are all there are: backward hands over what it
+     * finds instead of leaving it in io_grad. take() gets the whole gradient of parameters
+     * [at, at + n), the rest of io_grad included, once for each of them and when nothing needs
+     * their values any more: it may change them. io_grad is 0 afterwards. NULL: nobody takes. */
+    void (*take)(void *arg, const float *grad, size_t at, size_t n);
+    void *take_arg;
+    bool is_fresh; /* for take(): io_grad is 0 before the pass */
 };
 
 /* Multiply-adds of a forward pass per sample; forward and backward are about three times that. */

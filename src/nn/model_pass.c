@@ -20,6 +20,8 @@
 #include "nn/kernel_channels.h"
 #include "nn/model_priv.h"
 
+#define TAKE_FLOATS 1024 /* handed over at a time: they meet their moments in the L1 cache */
+
 /* Where layer i's output, its saved and its kept numbers lie. */
 struct place {
     size_t y, saved, kept;
@@ -210,10 +212,22 @@ static void back_sum(const struct run *r, const struct dml_layer *l)
                                      buffer(r, l->sum[k].to), r->batch * dml_layer_size(l->out));
 }
 
+/* Parameters [at, end): their gradient is complete, and their step done with them. */
+static void hand_over(const struct dml_model_training *t, float *io_grad, size_t at, size_t end)
+{
+    for (size_t n; at < end; at += n) {
+        n = end - at < TAKE_FLOATS ? end - at : TAKE_FLOATS;
+        t->take(t->take_arg, io_grad + at, at, n);
+        memset(io_grad + at, 0, n * sizeof(float));
+    }
+}
+
 static void step_backward(const struct run *r, size_t i, float *io_grad)
 {
     const struct dml_layer *l = &r->m->steps[i];
     struct dml_layer_pass p = pass_of(r, i);
+    size_t n_taken = 0;
+    p.ret_taken = &n_taken;
     p.dy = buffer(r, l->dy_buffer);
     p.dx = is_wanted(r, l->from) ? buffer(r, l->dx_buffer) : NULL;
     p.dparams = dml_layer_n_params(l) ? io_grad + l->params_at : NULL;
@@ -221,6 +235,9 @@ static void step_backward(const struct run *r, size_t i, float *io_grad)
     if (p.dx && l->dx_plus >= 0)
         l->kernel->channels->add(p.dx, buffer(r, l->dx_plus), p.dx,
                                  r->batch * dml_layer_size(l->in));
+    if (p.dparams && r->training->take)
+        hand_over(r->training, io_grad, l->params_at + n_taken,
+                  l->params_at + dml_layer_n_params(l));
     if (p.dparams && l->params_at > 0 && r->training->settled)
         r->training->settled(r->training->settled_arg, l->params_at);
 }

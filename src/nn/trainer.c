@@ -170,7 +170,8 @@ static void learn(struct dml_trainer *t, unsigned i_thread, const uint32_t *orde
                                     .step = step,
                                     .divisor = (double)n,
                                     .give = give,
-                                    .arg = &minibatch};
+                                    .arg = &minibatch,
+                                    .updates = true};
     dml_crew_learn(&t->crew, &s, i_thread);
 }
 
@@ -202,11 +203,11 @@ static void run(void *arg, unsigned i_thread)
         dml_team_barrier(c->team);
         for (size_t i = 0; i < n_steps; i++) {
             size_t at = i * c->batch, n = n_samples - at < c->batch ? n_samples - at : c->batch;
-            learn(t, i_thread, t->order + at, n, epoch * n_steps + i);
             if (i_thread == 0)
                 dml_optim_begin(
                     c->optim, dml_optim_rate(&t->train, (double)epoch + (double)i / (double)n_steps,
                                              (double)f->total_epochs));
+            learn(t, i_thread, t->order + at, n, epoch * n_steps + i);
             dml_team_barrier(c->team);
             dml_crew_update(c, i_thread, c->n_threads);
             if (i_thread == 0)

@@ -108,6 +108,45 @@ static void test_products(const struct dml_kernel *kernel)
            kernel->name);
 }
 
+/* Few rows: another way to the same bits. With a bias, here of zeros, tiles do it. */
+static void test_outer(const struct dml_kernel *kernel)
+{
+    size_t n_products = 0, n_off = 0;
+    for (size_t k = 1; k <= 5; k++)
+        for (size_t m = 1; m <= 5; m++)
+            for (size_t n = 8; n <= 67; n++) {
+                _cleanup_(dml_mem_freep) float *a = malloc(k * m * sizeof(float));
+                _cleanup_(dml_mem_freep) float *b = malloc(k * n * sizeof(float));
+                _cleanup_(dml_mem_freep) float *c = malloc(m * n * sizeof(float));
+                _cleanup_(dml_mem_freep) float *tiles = malloc(m * n * sizeof(float));
+                _cleanup_(dml_mem_freep) float *zeros = dml_mem_floats(n);
+                ref_fill(a, k * m, 1.0, 1);
+                ref_fill(b, k * n, 1.0, 2);
+                ref_fill(c, m * n, 1.0, 3);
+                ref_fill(tiles, m * n, 1.0, 3);
+                a[0] = 0.0f;
+                b[n - 1] = -0.0f;
+                struct dml_kernel_product p = {.m = m,
+                                               .n = n,
+                                               .k = k,
+                                               .a = a,
+                                               .lda = m,
+                                               .b = b,
+                                               .ldb = n,
+                                               .c = c,
+                                               .ldc = n,
+                                               .add = n % 2};
+                kernel->gemm->tn(&p);
+                p.c = tiles;
+                p.bias = zeros;
+                kernel->gemm->tn(&p);
+                n_products++;
+                n_off += memcmp(c, tiles, m * n * sizeof(float)) != 0;
+            }
+    tap_ok(n_off == 0, "%s: of %zu products of few rows, %zu differ in their bits from tiles",
+           kernel->name, n_products, n_off);
+}
+
 static void test_shifted(const struct dml_kernel *k)
 {
     static const size_t ns[] = {1, 3, 8, 17, 31, 64, 65, 140, 200};
@@ -356,6 +395,7 @@ int main(void)
     const struct dml_kernel *k;
     for (size_t i = 0; (k = dml_kernel_nth(i)); i++) {
         test_products(k);
+        test_outer(k);
         test_sum_rows(k);
         test_exp(k);
         test_drop(k);
