@@ -201,13 +201,16 @@ static const tile_fn tiles[2][WIDEST][HIGH] = {
 static void columns(const struct job *j, size_t m, const float *a, const float *b,
                     const float *bias, float *c, size_t last, size_t wide, bool is_t)
 {
-    size_t most = wide == 3 ? HIGH_3 : HIGH, left = (m + most - 1) / most;
-    for (; m > 0; left--) {
-        size_t high = (m + left - 1) / left;
-        tiles[is_t][wide - 1][high - 1](j, a, b, bias, c, last);
-        a += high * j->a_row;
-        c += high * j->ldc;
-        m -= high;
+    size_t n = wide == 3 ? (m + HIGH_3 - 1) / HIGH_3 : (m + HIGH - 1) / HIGH;
+    if (n == 0)
+        return;
+    size_t high = m / n, n_higher = m % n; /* a division takes as long as a small tile */
+    const tile_fn *row = tiles[is_t][wide - 1];
+    for (size_t i = 0; i < n; i++) {
+        size_t rows = i < n_higher ? high + 1 : high;
+        row[rows - 1](j, a, b, bias, c, last);
+        a += rows * j->a_row;
+        c += rows * j->ldc;
     }
 }
 
