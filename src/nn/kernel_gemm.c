@@ -121,11 +121,13 @@ INLINE void step(vec (*io_sum)[WIDEST], const float *a, size_t a_row, const floa
 INLINE void tile(const struct job *j, const float *a, const float *b, const float *bias, float *c,
                  size_t last, const unsigned high, const unsigned wide, const bool is_t)
 {
-    size_t a_row = is_t ? 1 : j->a_row, a_step = is_t ? j->a_step : 1, ldb = j->ldb, k = j->k;
+    size_t a_row = is_t ? 1 : j->a_row, a_step = is_t ? j->a_step : 1;
+    size_t ldb = j->ldb, ldc = j->ldc, k = j->k;
+    bool add = j->add, relu = j->relu; /* for all the compiler knows, c overlaps j */
     vec sum[HIGH][WIDEST];
     UNROLL
     for (unsigned i = 0; is_t && i < high; i++) /* a gradient, added to and seldom in the cache */
-        __builtin_prefetch(c + i * j->ldc, 1);
+        __builtin_prefetch(c + i * ldc, 1);
     UNROLL
     for (unsigned i = 0; i < high; i++)
         UNROLL
@@ -144,16 +146,16 @@ INLINE void tile(const struct job *j, const float *a, const float *b, const floa
             for (unsigned i = 0; i < high; i++) {
                 float lanes[LANES];
                 store(lanes, sum[i][v] + first);
-                store_edge(j, lanes, c + i * j->ldc + v * LANES, last);
+                store_edge(j, lanes, c + i * ldc + v * LANES, last);
             }
             break;
         }
         UNROLL
         for (unsigned i = 0; i < high; i++) {
-            float *to = c + i * j->ldc + v * LANES;
+            float *to = c + i * ldc + v * LANES;
             vec y = sum[i][v] + first;
-            y = j->add ? y + load(to) : y;
-            store(to, j->relu ? cut(y) : y);
+            y = add ? y + load(to) : y;
+            store(to, relu ? cut(y) : y);
         }
     }
 }
