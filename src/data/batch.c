@@ -18,6 +18,10 @@
 
 #include "base/rng.h"
 
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC optimize("O3") /* vectors; CFLAGS are mostly -O2, which means one number at a time */
+#endif
+
 /* Samples whose place in memory is told beforehand: rows are short, and lie anywhere. */
 #define AHEAD 8
 
