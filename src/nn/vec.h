@@ -7,6 +7,11 @@
 
 #include <stddef.h>
 
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC push_options
+#pragma GCC optimize("O3") /* vectors; what is mostly given, -O2, means one number at a time */
+#endif
+
 /* io_y += a x */
 static inline void dml_vec_axpy(float *restrict io_y, float a, const float *restrict x, size_t n)
 {
@@ -36,3 +41,7 @@ static inline double dml_vec_dot(const float *x, const float *y, size_t n)
         sum += (double)x[i] * (double)y[i];
     return sum;
 }
+
+#if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
+#pragma GCC pop_options
+#endif
