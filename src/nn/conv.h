@@ -36,13 +36,18 @@ void dml_conv_planes_to_pixels(const struct dml_layer *l, const float *x, float 
 void dml_conv_pixels_to_planes(const struct dml_layer *l, const float *from, float *dx);
 void dml_conv_pack(const struct dml_layer *l, const float *w, size_t size, size_t row,
                    float *packed);
+/* some: C·K·K floats of scratch. */
 void dml_conv_add_packed(const struct dml_layer *l, const float *packed, size_t size, size_t row,
-                         float *io_w);
+                         float *some, float *io_w);
 /* For the shifted product: wt [C·K·K][O], and where each tap is in the padded planes. */
 void dml_conv_turn(const struct dml_layer *l, const float *w, float *wt, uint32_t *at);
 
 /* l: [3]. Makes one step of a direct convolution, relu and max-pool 2; false when they are not. */
 bool dml_conv_pool_join(const struct dml_layer *l, struct dml_layer *ret);
+
+/* Forward of conv-pool by nn/kernel_winograd.h, for filters of 5×5. */
+uint64_t dml_conv_winograd_scratch(const struct dml_layer *l);
+void dml_conv_winograd_forward(const struct dml_layer *l, const struct dml_layer_pass *p);
 
 uint64_t dml_conv_im2col_scratch(const struct dml_layer *l);
 void dml_conv_im2col_forward(const struct dml_layer *l, const struct dml_layer_pass *p);

@@ -190,5 +190,5 @@ void dml_conv_direct_backward(const struct dml_layer *l, const struct dml_layer_
                                        s.dx + s.place[i]);
         dml_conv_pixels_to_planes(l, s.dx, p->dx + b * n_in);
     }
-    dml_conv_add_packed(l, s.dw, n.w_size, n.w_row, p->dparams);
+    dml_conv_add_packed(l, s.dw, n.w_size, n.w_row, s.dx, p->dparams);
 }

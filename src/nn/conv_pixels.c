@@ -43,23 +43,22 @@ void dml_conv_pixels_to_planes(const struct dml_layer *l, const float *from, flo
 void dml_conv_pack(const struct dml_layer *l, const float *w, size_t size, size_t row,
                    float *packed)
 {
-    size_t k = l->args.kernel;
-    for (size_t o = 0; o < l->out.c; o++)
-        for (size_t c = 0; c < l->in.c; c++)
-            for (size_t kh = 0; kh < k; kh++)
-                for (size_t kw = 0; kw < k; kw++)
-                    packed[o * size + kh * row + kw * l->in.c + c] = *w++;
+    size_t k = l->args.kernel, c = l->in.c;
+    for (size_t o = 0; o < l->out.c; o++, w += c * k * k)
+        for (size_t kh = 0; kh < k; kh++)
+            l->kernel->patches->to_pixels(w + kh * k, k * k, k, c, packed + o * size + kh * row);
 }
 
 void dml_conv_add_packed(const struct dml_layer *l, const float *packed, size_t size, size_t row,
-                         float *io_w)
+                         float *some, float *io_w)
 {
-    size_t k = l->args.kernel;
-    for (size_t o = 0; o < l->out.c; o++)
-        for (size_t c = 0; c < l->in.c; c++)
-            for (size_t kh = 0; kh < k; kh++)
-                for (size_t kw = 0; kw < k; kw++)
-                    *io_w++ += packed[o * size + kh * row + kw * l->in.c + c];
+    size_t k = l->args.kernel, c = l->in.c, n = c * k * k;
+    for (size_t o = 0; o < l->out.c; o++, io_w += n) {
+        for (size_t kh = 0; kh < k; kh++)
+            l->kernel->patches->to_planes(packed + o * size + kh * row, k * k, k, c, some + kh * k);
+        for (size_t i = 0; i < n; i++)
+            io_w[i] += some[i];
+    }
 }
 
 void dml_conv_turn(const struct dml_layer *l, const float *w, float *wt, uint32_t *at)

@@ -6,11 +6,11 @@
  * cost a few instructions per sixteen windows, and what backward needs of them is one place per
  * window. The arithmetic is the same, so are the results: relu and a maximum may change places.
  *
- * Forward has two ways, of which the one with fewer multiply-adds is taken. Either the rows of the
- * shifted product (see conv_direct.c), pooled while they are in the cache: these compute the K-1
- * places at the end of each row for nothing. Or windows of channels in vectors, pooled in
- * registers, which wants as many output channels as a vector has floats; its picture is laid out in
- * pixels and kept for backward.
+ * Forward has three ways. Filters of 5×5 go by conv_winograd.c, which has the fewest multiply-adds.
+ * Of the other two the one with fewer is taken. Either the rows of the shifted product (see
+ * conv_direct.c), pooled while they are in the cache: these compute the K-1 places at the end of
+ * each row for nothing. Or windows of channels in vectors, pooled in registers, which wants as many
+ * output channels as a vector has floats; its picture is laid out in pixels and kept for backward.
  *
  * Backward sees a gradient for each window, which belongs to one of its four places:
  *   dW  for each output channel, over all windows: the winner's patch of x, weighted
@@ -28,6 +28,7 @@
 
 #include "nn/kernel.h"
 #include "nn/kernel_patch.h"
+#include "nn/kernel_winograd.h"
 #include "nn/layer.h"
 
 /* Where things lie in scratch; the same for both directions, which use it one after the other. */
@@ -36,10 +37,10 @@ struct plan {
     size_t hp, wp;      /* padded picture */
     size_t windows;     /* of a channel */
     size_t span, y_row; /* of the shifted product, see conv_direct.c: length of a row; rounded */
-    bool by_windows;
+    bool by_windows, by_winograd;
     size_t o_row;         /* of windows: weights of a tap, rounded */
     size_t w_row, w_size; /* packed weights: one row, one output channel */
-    size_t f_row, f_size; /* framed weights: one row of K+2, K+2 rows; two of these per channel */
+    size_t f_row;         /* framed weights, see nn/kernel_patch.h */
     uint64_t picture, packed, framed, end;
 };
 
@@ -52,20 +53,24 @@ static struct plan plan_of(const struct dml_layer *l)
     n.span = (n.hp - n.k) * n.wp + n.wp - n.k + 1;
     n.y_row = dml_kernel_round(n.span);
     size_t lanes = l->kernel->patches->lanes;
-    n.by_windows = (n.o + lanes - 1) / lanes * lanes * 4 * n.windows <= n.o * n.span;
+    n.by_winograd = n.k == DML_WINOGRAD_K;
+    n.by_windows =
+        !n.by_winograd && (n.o + lanes - 1) / lanes * lanes * 4 * n.windows <= n.o * n.span;
     n.o_row = dml_kernel_round(n.o);
     n.w_row = dml_kernel_round(n.k * n.c);
     n.w_size = n.k * n.w_row;
-    n.f_row = dml_kernel_round((n.k + 1) * n.c);
-    n.f_size = (n.k + 2) * n.f_row;
+    n.f_row = dml_kernel_frame_row(n.k, n.c, lanes);
     n.picture = dml_kernel_round((uint64_t)n.c * n.hp * n.wp) + DML_KERNEL_SLACK;
     n.packed = (uint64_t)n.o * n.w_size + DML_KERNEL_SLACK;
-    n.framed = 2 * (uint64_t)n.o * n.f_size + DML_KERNEL_SLACK;
+    n.framed = (uint64_t)n.o * (n.k + 2) * n.f_row + DML_KERNEL_SLACK;
     uint64_t taps = (uint64_t)n.k * n.k * n.c;
     uint64_t fore =
         n.picture +
         (n.by_windows ? (taps + 1) * n.o_row : n.o * n.y_row + DML_KERNEL_SLACK + taps * (n.o + 1));
-    uint64_t back = 2 * n.picture + n.packed + n.framed + n.windows * (n.o + 1) + 2 * n.o;
+    uint64_t back = 2 * n.picture + n.packed + n.framed + n.windows * (3 * (uint64_t)n.o + 1) +
+                    2 * n.o + 2 * DML_KERNEL_SLACK;
+    if (n.by_winograd)
+        fore = dml_conv_winograd_scratch(l);
     n.end = fore > back ? fore : back;
     return n;
 }
@@ -136,7 +141,9 @@ static void forward_by_windows(const struct dml_layer *l, const struct dml_layer
 static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
     const struct plan n = plan_of(l);
-    if (n.by_windows)
+    if (n.by_winograd)
+        dml_conv_winograd_forward(l, p);
+    else if (n.by_windows)
         forward_by_windows(l, p, &n);
     else
         forward_by_rows(l, p, &n);
@@ -147,10 +154,11 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 struct back {
     float *x, *dx; /* [Hp][Wp][C]; x not by windows, whose forward kept it */
     float *dw;     /* [O][K][w_row] */
-    float *framed; /* [O][2][K+2][f_row]: row 0 and the last are zeros; the second of two one
-                    * pixel to the right */
+    float *framed;
     float *v;      /* [O][windows] */
     uint32_t *at;  /* [windows] */
+    float *v_last; /* [windows][O] */
+    float *won_last;
     float *some_v; /* [O] of one window */
     uint32_t *some_at;
 };
@@ -161,36 +169,33 @@ static struct back divide(const struct plan *n, float *scratch)
     s.dx = s.x + n->picture;
     s.dw = s.dx + n->picture;
     s.framed = s.dw + n->packed;
-    s.v = s.framed + n->framed;
+    s.v_last = s.framed + n->framed;
+    s.won_last = s.v_last + n->o * n->windows + DML_KERNEL_SLACK;
+    s.v = s.won_last + n->o * n->windows + DML_KERNEL_SLACK;
     s.some_v = s.v + n->o * n->windows;
     s.some_at = (uint32_t *)(void *)(s.some_v + n->o);
     s.at = s.some_at + n->o;
     return s;
 }
 
-static void frame(const struct dml_layer *l, const struct plan *n, const float *w, float *framed)
+static void back_to_picture(const struct dml_layer *l, const struct plan *n, const struct back *s,
+                            const uint32_t *won, float *dx)
 {
-    memset(framed, 0, n->framed * sizeof(float));
-    dml_conv_pack(l, w, 2 * n->f_size, n->f_row, framed + n->f_row);
-    dml_conv_pack(l, w, 2 * n->f_size, n->f_row, framed + n->f_size + n->f_row + n->c);
-}
-
-/* What window i, whose first place is `first`, gives back. */
-static void window_dx(const struct dml_layer *l, const struct plan *n, const struct back *s,
-                      const uint32_t *won, size_t i, size_t first)
-{
-    const struct dml_kernel_patch patch = {
-        .n_rows = n->k + 1, .len = (n->k + 1) * n->c, .x_row = n->wp * n->c, .w_row = n->f_row};
-    size_t count = 0;
-    for (size_t o = 0; o < n->o; o++) {
-        float v = s->v[o * n->windows + i];
-        size_t place = won[o * n->windows + i] - first;
-        size_t down = place >= n->wp, right = place - down * n->wp;
-        s->some_v[count] = v;
-        s->some_at[count] = (uint32_t)((2 * o + right) * n->f_size + (1 - down) * n->f_row);
-        count += v < 0.0f || v > 0.0f || v != v;
-    }
-    l->kernel->patches->dx(&patch, s->framed, s->some_at, s->some_v, count, s->dx + first * n->c);
+    const struct dml_kernel_patches *patches = l->kernel->patches;
+    const struct dml_kernel_windows f = {.k = n->k,
+                                         .c = n->c,
+                                         .wp = n->wp,
+                                         .o = n->o,
+                                         .h = l->out.h,
+                                         .w = l->out.w,
+                                         .f_row = n->f_row};
+    const float *places = (const float *)(const void *)won; /* moved only */
+    patches->to_pixels(s->v, n->windows, n->windows, n->o, s->v_last);
+    patches->to_pixels(places, n->windows, n->windows, n->o, s->won_last);
+    memset(s->dx, 0, n->picture * sizeof(float));
+    patches->windows_dx(&f, s->framed, s->v_last, (const uint32_t *)(const void *)s->won_last,
+                        s->some_v, s->some_at, s->dx);
+    dml_conv_pixels_to_planes(l, s->dx, dx);
 }
 
 static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
@@ -205,8 +210,10 @@ static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
     if (!n.by_windows)
         memset(s.x, 0, n.picture * sizeof(float));
     memset(s.dw, 0, n.packed * sizeof(float));
-    if (p->dx)
-        frame(l, &n, p->params, s.framed);
+    if (p->dx) {
+        memset(s.framed, 0, n.framed * sizeof(float));
+        dml_conv_pack(l, p->params, (n.k + 2) * n.f_row, n.f_row, s.framed + n.f_row + n.c);
+    }
     for (size_t b = 0; b < p->batch; b++) {
         const uint32_t *won = winners(l, p, b);
         const float *x = n.by_windows ? pixels(l, p, b) : s.x;
@@ -219,15 +226,10 @@ static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
                                                       n.windows, (uint32_t)n.c, s.v + from, s.at);
             l->kernel->patches->dw(&patch, x, s.at, s.v + from, n.windows, s.dw + o * n.w_size);
         }
-        if (!p->dx)
-            continue;
-        memset(s.dx, 0, n.picture * sizeof(float));
-        for (size_t h = 0; h < l->out.h; h++)
-            for (size_t w = 0; w < l->out.w; w++)
-                window_dx(l, &n, &s, won, h * l->out.w + w, 2 * (h * n.wp + w));
-        dml_conv_pixels_to_planes(l, s.dx, p->dx + b * n_in);
+        if (p->dx)
+            back_to_picture(l, &n, &s, won, p->dx + b * n_in);
     }
-    dml_conv_add_packed(l, s.dw, n.w_size, n.w_row, p->dparams);
+    dml_conv_add_packed(l, s.dw, n.w_size, n.w_row, s.dx, p->dparams);
 }
 
 /* Whether the outputs of the first two are read by the next alone is for the caller to know. */

@@ -40,6 +40,7 @@ struct dml_kernel_channels;
 struct dml_kernel_gemm;
 struct dml_kernel_depthwise;
 struct dml_kernel_patches;
+struct dml_kernel_winograd;
 
 struct dml_kernel {
     const char *name;
@@ -47,6 +48,7 @@ struct dml_kernel {
     const struct dml_kernel_gemm *gemm;           /* nn/kernel_gemm.h */
     const struct dml_kernel_depthwise *depthwise; /* nn/kernel_depthwise.h */
     const struct dml_kernel_patches *patches;     /* nn/kernel_patch.h */
+    const struct dml_kernel_winograd *winograd;   /* nn/kernel_winograd.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].

@@ -49,25 +49,6 @@
 #define DML_KERNEL_GEMM dml_kernel_gemm_base
 #endif
 
-typedef float four __attribute__((vector_size(16)));
-typedef float four_anywhere __attribute__((vector_size(16), aligned(4), may_alias));
-
-/* Not a number goes through. */
-INLINE vec cut(vec v)
-{
-    return (vec)((bits)v & ~(v < splat(0.0f)));
-}
-
-INLINE four load_four(const float *p)
-{
-    return *(const four_anywhere *)(const void *)p;
-}
-
-INLINE void store_four(float *p, four v)
-{
-    *(four_anywhere *)(void *)p = v;
-}
-
 INLINE four cut_four(four v)
 {
     typedef int bits_four __attribute__((vector_size(16)));
@@ -155,7 +136,7 @@ INLINE void tile(const struct job *j, const float *a, const float *b, const floa
             float *to = c + i * ldc + v * LANES;
             vec y = sum[i][v] + first;
             y = add ? y + load(to) : y;
-            store(to, relu ? cut(y) : y);
+            store(to, relu ? relu_of(y) : y);
         }
     }
 }
@@ -283,19 +264,6 @@ static void tn(const struct dml_kernel_product *p)
 }
 
 /* ---- B turned round ----------------------------------------------------------------------- */
-
-#define LOWER(a, b)   __builtin_shufflevector(a, b, 0, 4, 1, 5)
-#define UPPER(a, b) __builtin_shufflevector(a, b, 2, 6, 3, 7)
-
-INLINE void transpose(four *io)
-{
-    four a = LOWER(io[0], io[2]), b = UPPER(io[0], io[2]);
-    four c = LOWER(io[1], io[3]), d = UPPER(io[1], io[3]);
-    io[0] = LOWER(a, c);
-    io[1] = UPPER(a, c);
-    io[2] = LOWER(b, d);
-    io[3] = UPPER(b, d);
-}
 
 /* Four columns of four rows of B, of which `n` count, into four rows. */
 INLINE void turn_4(const float *b, size_t ldb, size_t n, float *panel, size_t n_to)

@@ -37,12 +37,12 @@
 #define DML_KERNEL_GEMM      dml_kernel_gemm_base
 #define DML_KERNEL_DEPTHWISE dml_kernel_depthwise_base
 #define DML_KERNEL_PATCHES   dml_kernel_patches_base
+#define DML_KERNEL_WINOGRAD  dml_kernel_winograd_base
 #endif
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
 
 typedef unsigned words __attribute__((vector_size(4 * LANES))); /* sums may wrap round */
-typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* Every second lane of two vectors, from the first or the second on. */
 #if LANES == 16
@@ -186,11 +186,6 @@ static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict 
     }
 }
 
-INLINE vec choose(bits m, vec a, vec b)
-{
-    return (vec)((m & (bits)a) | (~m & (bits)b));
-}
-
 /* LANES windows between rows a and b, whose place in the plane is `first`. */
 INLINE vec pool_windows(const float *a, const float *b, int first, int x_row, bits *ret_at)
 {
@@ -204,7 +199,7 @@ INLINE vec pool_windows(const float *a, const float *b, int first, int x_row, bi
     vec top = choose(lower, down, up);
     bits at_up = by_two + first - a_right, at_down = by_two + first + x_row - b_right;
     *ret_at = (lower & at_down) | (~lower & at_up);
-    return (vec)((bits)top & ~(top < splat(0.0f)));
+    return relu_of(top);
 }
 
 static void relu_pool_2(const struct dml_kernel_pool *p, const float *x, float *y, uint32_t *at)
@@ -336,9 +331,9 @@ static void exp_all(const float *x, float *y, size_t n)
     }
 }
 
-/* Two rounds of Wellons' "lowbias32" (2018, nullprogram.com/blog/2018/07/31), a bijection of 32 bits
- * that mixes as well as its multiplications allow, with half of the key before each: numbers with a
- * name of their own need no state, and so no order. */
+/* Two rounds of Wellons' "lowbias32" (2018, nullprogram.com/blog/2018/07/31), a bijection of 32
+ * bits that mixes as well as its multiplications allow, with half of the key before each: numbers
+ * with a name of their own need no state, and so no order. */
 INLINE words hash(words x)
 {
     x = (x ^ x >> 16) * 0x7feb352du;
@@ -415,6 +410,7 @@ extern const struct dml_kernel_channels DML_KERNEL_CHANNELS;
 extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
 extern const struct dml_kernel_depthwise DML_KERNEL_DEPTHWISE;
 extern const struct dml_kernel_patches DML_KERNEL_PATCHES;
+extern const struct dml_kernel_winograd DML_KERNEL_WINOGRAD;
 extern const struct dml_kernel DML_KERNEL_TABLE;
 const struct dml_kernel DML_KERNEL_TABLE = {
 #if defined(__AVX512F__)
@@ -430,6 +426,7 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .gemm = &DML_KERNEL_GEMM,
     .depthwise = &DML_KERNEL_DEPTHWISE,
     .patches = &DML_KERNEL_PATCHES,
+    .winograd = &DML_KERNEL_WINOGRAD,
     .shifted_gemm = shifted_gemm,
     .max_pool_2 = max_pool_2,
     .relu_pool_2 = relu_pool_2,

@@ -9,6 +9,7 @@
 #include "nn/kernel_patch.h"
 
 #include <stdbool.h>
+#include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
 #pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
@@ -22,8 +23,6 @@
 #endif
 
 #define HIGH 6 /* rows of a block */
-
-typedef int bits_anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 
 /* ---- blocks of a patch -------------------------------------------------------------------- */
 
@@ -131,29 +130,13 @@ static void dx(const struct dml_kernel_patch *p, const float *w, const uint32_t 
 
 /* ---- convolution, relu and pooling of windows, channels in the lanes ----------------------- */
 
-INLINE vec choose(bits m, vec a, vec b)
-{
-    return (vec)((m & (bits)a) | (~m & (bits)b));
-}
-
-/* `left` and `right` of two rows: relu of the greatest, and its place counted from the first. */
-INLINE vec pool(const vec up[2], const vec down[2], int wp, bits *ret_at)
-{
-    bits up_right = up[1] > up[0], down_right = down[1] > down[0]; /* -1 where true */
-    vec high = choose(up_right, up[1], up[0]), low = choose(down_right, down[1], down[0]);
-    bits lower = low > high;
-    vec top = choose(lower, low, high);
-    *ret_at = (lower & (wp - down_right)) | (~lower & -up_right);
-    return (vec)((bits)top & ~(top < splat(0.0f)));
-}
-
 /* To one place of each of n planes. */
 INLINE void scatter(vec top, bits at, size_t n, size_t plane, float *y, uint32_t *won)
 {
     float tops[LANES];
     int32_t ats[LANES];
     store(tops, top);
-    *(bits_anywhere *)(void *)ats = at;
+    store_bits(ats, at);
     for (size_t o = 0; o < n; o++) {
         y[o * plane] = tops[o];
         if (won)
@@ -195,7 +178,7 @@ INLINE void window(const struct dml_kernel_windows *f, const float *x, const flo
         UNROLL
     for (unsigned v = 0; v < wide; v++) {
         bits at;
-        vec top = pool(sum[i][v][0], sum[i][v][1], (int)f->wp, &at);
+        vec top = relu_of(greatest(sum[i][v][0], sum[i][v][1], (int)f->wp, &at));
         size_t o = v * LANES, plane = f->h * f->w;
         if (o < live)
             scatter(top, at + (int)(first + 2 * i), live - o < LANES ? live - o : LANES, plane,
@@ -238,13 +221,14 @@ static void windows(const struct dml_kernel_windows *f, const float *x, const fl
 static float windows_back(const float *y, const float *dy, const uint32_t *won, size_t n,
                           uint32_t step, float *v, uint32_t *at)
 {
+    const int32_t *from = (const int32_t *)(const void *)won;
+    int32_t *to = (int32_t *)(void *)at;
     vec sum = splat(0.0f);
     float all = 0.0f;
     size_t i = 0;
     for (; i + LANES <= n; i += LANES) {
         vec back = (vec)((bits)load(dy + i) & (load(y + i) > splat(0.0f)));
-        *(bits_anywhere *)(void *)(at + i) =
-            *(const bits_anywhere *)(const void *)(won + i) * (int)step;
+        store_bits(to + i, load_bits(from + i) * (int32_t)step);
         store(v + i, back);
         sum += back;
     }
@@ -253,35 +237,123 @@ static float windows_back(const float *y, const float *dy, const uint32_t *won, 
         v[i] = y[i] > 0.0f ? dy[i] : 0.0f;
         all += v[i];
     }
-    for (unsigned k = 0; k < LANES; k++)
-        all += sum[k];
-    return all;
+    return all + sum_of(sum);
+}
+
+/* 0 for both zeros, 1 for all else, not a number included. */
+INLINE uint32_t is_not_zero(float f)
+{
+    uint32_t word;
+    memcpy(&word, &f, sizeof(word));
+    return word << 1 != 0;
+}
+
+/* Where the framed weights of window `first` begin for each channel, without those that give back
+ * nothing. Returns how many are left. Without a branch: no processor can guess which. */
+INLINE size_t list_channels(const struct dml_kernel_windows *f, const float *v, const uint32_t *won,
+                            size_t first, float *some_v, uint32_t *some_at)
+{
+    int32_t wp = (int32_t)f->wp, c = (int32_t)f->c, row = (int32_t)f->f_row;
+    uint32_t frame = 0;
+    size_t count = 0;
+    for (size_t o = 0; o < f->o; o += LANES) {
+        bits right = load_bits((const int32_t *)(const void *)won + o) - (int32_t)first;
+        bits down = right > wp - 1; /* -1 where true */
+        right += down & -wp;
+        int32_t at[LANES];
+        store_bits(at, row + c + (down & -row) - right * c);
+        for (size_t i = 0; i < LANES && o + i < f->o; i++) {
+            some_v[count] = v[o + i];
+            some_at[count] = frame + (uint32_t)at[i];
+            count += is_not_zero(v[o + i]);
+            frame += (uint32_t)((f->k + 2) * f->f_row);
+        }
+    }
+    return count;
+}
+
+static void windows_dx(const struct dml_kernel_windows *f, const float *framed, const float *v,
+                       const uint32_t *won, float *some_v, uint32_t *some_at, float *io_dx)
+{
+    const struct dml_kernel_patch patch = {
+        .n_rows = f->k + 1, .len = (f->k + 1) * f->c, .x_row = f->wp * f->c, .w_row = f->f_row};
+    for (size_t h = 0; h < f->h; h++)
+        for (size_t w = 0; w < f->w; w++, v += f->o, won += f->o) {
+            size_t first = 2 * (h * f->wp + w);
+            size_t count = list_channels(f, v, won, first, some_v, some_at);
+            dx(&patch, framed, some_at, some_v, count, io_dx + first * f->c);
+        }
 }
 
 /* ---- planes and pixels -------------------------------------------------------------------- */
 
-/* Three planes at a time: constant strides are what the compiler makes vectors of. */
+/*
+ * A pixel of three channels is written as four floats, of which the next pixel overwrites the last;
+ * Arm has instructions for threes that the compiler finds for the last loop.
+ */
+static void three_to_pixels(const float *x, size_t plane, size_t n, float *to)
+{
+    const float *restrict r = x, *restrict g = x + plane, *restrict b = x + 2 * plane;
+    float *restrict pixel = to;
+    size_t i = 0;
+#ifndef __aarch64__
+    for (; i + 5 <= n; i += 4) {
+        four in[4] = {load_four(r + i), load_four(g + i), load_four(b + i), {0}};
+        transpose(in);
+        UNROLL
+        for (unsigned k = 0; k < 4; k++)
+            store_four(pixel + 3 * (i + k), in[k]);
+    }
+#endif
+    for (; i < n; i++) {
+        pixel[3 * i] = r[i];
+        pixel[3 * i + 1] = g[i];
+        pixel[3 * i + 2] = b[i];
+    }
+}
+
+/* Four pixels of four channels at a time, the last of which may be done twice. */
 static void to_pixels(const float *x, size_t plane, size_t n, size_t c, float *to)
 {
+    size_t i = 0;
     if (c == 3) {
-        const float *restrict r = x, *restrict g = x + plane, *restrict b = x + 2 * plane;
-        float *restrict pixel = to;
-        for (size_t i = 0; i < n; i++) {
-            pixel[3 * i] = r[i];
-            pixel[3 * i + 1] = g[i];
-            pixel[3 * i + 2] = b[i];
-        }
+        three_to_pixels(x, plane, n, to);
         return;
     }
-    for (size_t k = 0; k < c; k++)
-        for (size_t i = 0; i < n; i++)
+    for (; c >= 4 && i + 4 <= n; i += 4)
+        for (size_t k = 0; k < c; k += 4) {
+            size_t first = k + 4 <= c ? k : c - 4;
+            four in[4];
+            UNROLL
+            for (unsigned j = 0; j < 4; j++)
+                in[j] = load_four(x + (first + j) * plane + i);
+            transpose(in);
+            UNROLL
+            for (unsigned j = 0; j < 4; j++)
+                store_four(to + (i + j) * c + first, in[j]);
+        }
+    for (; i < n; i++)
+        for (size_t k = 0; k < c; k++)
             to[i * c + k] = x[k * plane + i];
 }
 
 static void to_planes(const float *from, size_t plane, size_t n, size_t c, float *x)
 {
-    for (size_t k = 0; k < c; k++)
-        for (size_t i = 0; i < n; i++)
+    size_t i = 0;
+    for (; c >= 4 && i + 4 <= n; i += 4)
+        for (size_t k = 0; k < c; k += 4) {
+            size_t first = k + 4 <= c ? k : c - 4;
+            four in[4];
+            UNROLL
+            for (unsigned j = 0; j < 4; j++)
+                in[j] = load_four(from + (i + j) * c + first);
+            transpose(in);
+            UNROLL
+            for (unsigned j = 0; j < 4; j++)
+                store_four(x + (first + j) * plane + i, in[j]);
+        }
+    for (; i < n; i++)
+        for (size_t k = 0; k < c; k++)
             x[k * plane + i] = from[i * c + k];
 }
 
@@ -292,6 +364,7 @@ const struct dml_kernel_patches DML_KERNEL_PATCHES = {
     .dx = dx,
     .windows = windows,
     .windows_back = windows_back,
+    .windows_dx = windows_dx,
     .to_pixels = to_pixels,
     .to_planes = to_planes,
 };

@@ -19,7 +19,14 @@ struct dml_kernel_patch {
 struct dml_kernel_windows {
     size_t k, c, wp, o, h, w;
     size_t w_row; /* between taps in the weights: O, rounded by dml_kernel_round() */
+    size_t f_row; /* between rows of framed weights, see windows_dx */
 };
+
+/* Floats of a row of framed weights, for vectors of `lanes`. */
+static inline size_t dml_kernel_frame_row(size_t k, size_t c, size_t lanes)
+{
+    return ((k + 1) * c + lanes - 1) / lanes * lanes + c;
+}
 
 struct dml_kernel_patches {
     size_t lanes; /* floats of a vector */
@@ -47,6 +54,15 @@ struct dml_kernel_patches {
      * sum of v. */
     float (*windows_back)(const float *y, const float *dy, const uint32_t *won, size_t n,
                           uint32_t step, float *v, uint32_t *at);
+
+    /*
+     * What windows give back to the picture; v, won [h w][O], dx pixels, all with slack. framed
+     * [O][K + 2][f_row]: in row i+1, behind C zeros, row i of the channel's weights, [K][C]; zeros
+     * everywhere else. So the patches of a window's four places are blocks of K + 1 rows that begin
+     * in row 0 or 1, at float 0 or C. some_v, some_at: scratch, [O].
+     */
+    void (*windows_dx)(const struct dml_kernel_windows *f, const float *framed, const float *v,
+                       const uint32_t *won, float *some_v, uint32_t *some_at, float *io_dx);
 
     /* n pixels of C channels, whose planes are `plane` floats apart. */
     void (*to_pixels)(const float *x, size_t plane, size_t n, size_t c, float *to);

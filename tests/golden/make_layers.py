@@ -129,6 +129,8 @@ CASES = [
      C(18, 18, 3, 2, 1, groups=18)),
     ("conv-relu-pool", "input 3 10 8; conv 6 kernel 3; relu; max-pool 2", 1,
      nn.Sequential(C(3, 6, 3), nn.ReLU(), nn.MaxPool2d(2))),
+    ("conv-relu-pool-5", "input 3 10 13; conv 6 kernel 5 padding 2; relu; max-pool 2", 1,
+     nn.Sequential(C(3, 6, 5, 1, 2), nn.ReLU(), nn.MaxPool2d(2))),
     ("batch-norm", "input 5 4 3; batch-norm", 2, nn.BatchNorm2d(5)),
     ("batch-norm-row", "input 7; batch-norm momentum 0.3 epsilon 0.01", 2,
      nn.BatchNorm1d(7, eps=0.01, momentum=0.3)),

@@ -35,6 +35,10 @@ static const char *const cases[] = {
     "input 2 9 7\nconv 16 kernel 3 padding 1 method direct\nrelu\nmax-pool 2\nlinear 3\n",
     "input 3 8 10\nconv 5 kernel 3 method direct\nrelu\nmax-pool 2\nconv 12 kernel 2 padding 1 "
     "method direct\nrelu\nmax-pool 2\nlinear 2\n",
+    "input 1 12 10\nconv 6 kernel 5 method direct\nrelu\nmax-pool 2\nlinear 2\n",
+    "input 2 9 11\nconv 17 kernel 5 padding 2 method direct\nrelu\nmax-pool 2\nlinear 2\n",
+    "input 1 5 7\nconv 3 kernel 5 padding 4 method direct\nrelu\nmax-pool 2\nlinear 2\n",
+    "input 1 10 40\nconv 66 kernel 5 method direct\nrelu\nmax-pool 2\nlinear 2\n",
     "input 1 4 36\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2\nlinear 2\n",
     "input 2 10 8\nconv 3 kernel 3 method direct\nrelu\nmax-pool 2\nconv 17 kernel 2 method "
     "direct\nrelu\nmax-pool 2\n",

@@ -147,6 +147,63 @@ static void test_windows_back(const struct dml_kernel *k)
     tap_ok(worst < TOLERANCE, "%s: windows_back, the sum, max difference %.1e", k->name, worst);
 }
 
+/* Weights of channel o, tap (i, j) = row i of [K][C] each, as windows_dx wants them framed. */
+static float *frame(const struct dml_kernel_windows *f, const float *w)
+{
+    size_t run = f->k * f->c, size = (f->k + 2) * f->f_row;
+    float *framed = dml_mem_floats(f->o * size + NUMBERS_SLACK);
+    for (size_t o = 0; o < f->o; o++)
+        for (size_t i = 0; i < f->k; i++)
+            for (size_t t = 0; t < run; t++)
+                framed[o * size + (i + 1) * f->f_row + f->c + t] = w[(o * f->k + i) * run + t];
+    return framed;
+}
+
+static void test_windows_dx(const struct dml_kernel *k)
+{
+    unsigned n_shapes = 0;
+    worst = 0.0;
+    for (size_t o = 1; o <= 40; o += o < 20 ? 3 : 7)
+        for (size_t c = 1; c <= 7; c += 2)
+            for (size_t w = 1; w <= 4; w++, n_shapes++) {
+                struct dml_kernel_windows f = {.k = 2 + c % 3, .c = c, .o = o, .h = 2, .w = w};
+                f.wp = 2 * w + f.k - 1;
+                f.f_row = dml_kernel_frame_row(f.k, c, k->patches->lanes);
+                size_t n = f.h * w, run = f.k * c, n_x = f.wp * (2 * f.h + f.k - 1) * c;
+                float *weights = numbers(o * f.k * run, 3), *v = numbers(n * o, 4);
+                float *dx = numbers(n_x, 5), *want = numbers(n_x, 5), *some_v = numbers(o, 6);
+                float *framed = frame(&f, weights);
+                uint32_t *won = dml_mem_array(n * o + NUMBERS_SLACK, sizeof(uint32_t));
+                uint32_t *some_at = dml_mem_array(o, sizeof(uint32_t));
+                double *sum = dml_mem_array(n_x, sizeof(double));
+                for (size_t i = 0; i < n_x; i++)
+                    sum[i] = (double)want[i];
+                for (size_t i = 0; i < n * o; i++) {
+                    size_t q = i * 7 / 3 % 4, h = 2 * (i / o / w) + q / 2;
+                    size_t at = h * f.wp + 2 * (i / o % w) + q % 2;
+                    v[i] = i % 5 == 2 ? 0.0f : v[i];
+                    won[i] = (uint32_t)at;
+                    for (size_t t = 0; t < f.k * run; t++)
+                        sum[(at + t / run * f.wp) * c + t % run] +=
+                            (double)v[i] * (double)weights[i % o * f.k * run + t];
+                }
+                k->patches->windows_dx(&f, framed, v, won, some_v, some_at, dx);
+                for (size_t i = 0; i < n_x; i++)
+                    differ((double)dx[i], sum[i]);
+                free(weights);
+                free(v);
+                free(dx);
+                free(want);
+                free(some_v);
+                free(framed);
+                free(won);
+                free(some_at);
+                free(sum);
+            }
+    tap_ok(worst < TOLERANCE, "%s: windows_dx, %u shapes, max difference %.1e", k->name, n_shapes,
+           worst);
+}
+
 /* There and back; nothing besides may be written. */
 static void test_pixels(const struct dml_kernel *k)
 {
@@ -182,6 +239,7 @@ int main(void)
         test_blocks(k);
         test_windows(k);
         test_windows_back(k);
+        test_windows_dx(k);
         test_pixels(k);
     }
     return tap_done();
