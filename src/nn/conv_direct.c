@@ -114,15 +114,6 @@ static struct back divide(const struct plan *n, float *scratch)
     return s;
 }
 
-/* 0 for both zeros, 1 for all else, a NaN included. As integers: comparing floats with a NaN in
- * mind takes three times as long. */
-static inline uint32_t is_not_zero(float f)
-{
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof(bits));
-    return bits << 1 != 0;
-}
-
 /* Without a branch: behind a relu about half of the numbers are not zero, which no processor can
  * guess. dy is [O][places]. */
 static inline void list_channels(const struct plan *n, const float *dy, const struct back *s)
@@ -133,7 +124,7 @@ static inline void list_channels(const struct plan *n, const float *dy, const st
             size_t to = i * n->o + s->count[i];
             s->at[to] = (uint32_t)(o * n->w_size);
             s->v[to] = *dy;
-            s->count[i] += is_not_zero(*dy++);
+            s->count[i] += dml_kernel_is_not_zero(*dy++);
         }
 }
 
@@ -146,7 +137,7 @@ static inline float list_places(const struct plan *n, const float *dy, const str
     for (size_t i = 0; i < n->places; i++) {
         s->list_at[count] = s->place[i];
         s->list_v[count] = dy[i];
-        count += is_not_zero(dy[i]);
+        count += dml_kernel_is_not_zero(dy[i]);
     }
     for (size_t i = 0; i < count; i++)
         sum += s->list_v[i];

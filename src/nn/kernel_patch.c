@@ -9,7 +9,6 @@
 #include "nn/kernel_patch.h"
 
 #include <stdbool.h>
-#include <string.h>
 
 #if defined(__GNUC__) && !defined(__clang__) && defined(__OPTIMIZE__)
 #pragma GCC optimize("O3") /* CFLAGS come last on the command line, and theirs is mostly -O2 */
@@ -240,14 +239,6 @@ static float windows_back(const float *y, const float *dy, const uint32_t *won, 
     return all + sum_of(sum);
 }
 
-/* 0 for both zeros, 1 for all else, not a number included. */
-INLINE uint32_t is_not_zero(float f)
-{
-    uint32_t word;
-    memcpy(&word, &f, sizeof(word));
-    return word << 1 != 0;
-}
-
 /* Where the framed weights of window `first` begin for each channel, without those that give back
  * nothing. Returns how many are left. Without a branch: no processor can guess which. */
 INLINE size_t list_channels(const struct dml_kernel_windows *f, const float *v, const uint32_t *won,
@@ -265,7 +256,7 @@ INLINE size_t list_channels(const struct dml_kernel_windows *f, const float *v, 
         for (size_t i = 0; i < LANES && o + i < f->o; i++) {
             some_v[count] = v[o + i];
             some_at[count] = frame + (uint32_t)at[i];
-            count += is_not_zero(v[o + i]);
+            count += dml_kernel_is_not_zero(v[o + i]);
             frame += (uint32_t)((f->k + 2) * f->f_row);
         }
     }

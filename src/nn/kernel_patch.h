@@ -7,6 +7,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 /* Where the pieces of a [K][len] patch lie: K rows, `x_row` apart in the picture and `w_row`
  * (a multiple of DML_KERNEL_ROW) apart in the packed weights. */
@@ -26,6 +27,15 @@ struct dml_kernel_windows {
 static inline size_t dml_kernel_frame_row(size_t k, size_t c, size_t lanes)
 {
     return ((k + 1) * c + lanes - 1) / lanes * lanes + c;
+}
+
+/* 0 for both zeros, 1 for all else, not a number included. As integers: comparing floats with that
+ * in mind takes three times as long. */
+static inline uint32_t dml_kernel_is_not_zero(float f)
+{
+    uint32_t word;
+    memcpy(&word, &f, sizeof(word));
+    return word << 1 != 0;
 }
 
 struct dml_kernel_patches {
