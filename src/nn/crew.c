@@ -207,6 +207,12 @@ static void take(void *arg, const float *grad, size_t at, size_t n)
     dml_optim_apply(c->optim, c->vec, grad, at, n);
 }
 
+static bool take_product(void *arg, const struct dml_kernel_product *p, size_t at)
+{
+    struct dml_crew *c = arg;
+    return dml_optim_apply_product(c->optim, c->vec, p, at);
+}
+
 void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned i)
 {
     const struct dml_model *m = c->m;
@@ -233,6 +239,7 @@ void dml_crew_learn(struct dml_crew *c, const struct dml_crew_step *s, unsigned 
         }
         if (updates && at + b == end) {
             training.take = take;
+            training.take_product = take_product;
             training.take_arg = c;
             training.is_fresh = at == 0;
         }

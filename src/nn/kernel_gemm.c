@@ -460,4 +460,4 @@ static void nt(const struct dml_kernel_product *p)
 }
 
 extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
-const struct dml_kernel_gemm DML_KERNEL_GEMM = {.nn = nn, .nt = nt, .tn = tn};
+const struct dml_kernel_gemm DML_KERNEL_GEMM = {.nn = nn, .nt = nt, .tn = tn, .tn_sgd = tn_sgd};

@@ -37,10 +37,19 @@ struct dml_kernel_product {
     bool add, relu;
 };
 
+/* A step of SGD with momentum, of parameters that lie in memory as C does. */
+struct dml_kernel_sgd {
+    float *w, *m;
+    float rate, momentum, decay;
+};
+
 typedef void (*dml_kernel_product_fn)(const struct dml_kernel_product *p);
 
 struct dml_kernel_gemm {
     dml_kernel_product_fn nn; /* a [m][k], b [k][n] */
     dml_kernel_product_fn nt; /* a [m][k], b [n][k] */
     dml_kernel_product_fn tn; /* a [k][m], b [k][n] */
+    /* tn, whose result is a gradient that nobody else wants: p->c is not used. The bits of tn and
+     * kernel.h's sgd(). false: nothing is done, this shape is not worth it. */
+    bool (*tn_sgd)(const struct dml_kernel_product *p, const struct dml_kernel_sgd *sgd);
 };

@@ -104,25 +104,20 @@ static void hand_over(const struct dml_layer *l, const struct dml_layer_pass *p,
 {
     const struct dml_model_training *t = p->training;
     size_t d = l->fan_in, o = l->out.c, high = strip_height(l);
-    for (size_t i = 0; i < o; i += high) {
-        size_t n = o - i < high ? o - i : high;
-        float *to = is_fresh ? p->scratch : p->dparams + i * d;
-        const struct dml_kernel_product dw = {.m = n,
-                                              .n = d,
-                                              .k = rows,
-                                              .a = dy + i,
-                                              .lda = o,
-                                              .b = x,
-                                              .ldb = d,
-                                              .c = to,
-                                              .ldc = d,
-                                              .add = !is_fresh};
-        l->kernel->gemm->tn(&dw);
-        t->take(t->take_arg, to, l->params_at + i * d, n * d);
-        if (!is_fresh)
-            memset(to, 0, n * d * sizeof(float));
-    }
+    struct dml_kernel_product dw = {
+        .m = o, .n = d, .k = rows, .a = dy, .lda = o, .b = x, .ldb = d, .ldc = d, .add = !is_fresh};
     *p->ret_taken = l->n_weights;
+    if (is_fresh && t->take_product && t->take_product(t->take_arg, &dw, l->params_at))
+        return;
+    for (size_t i = 0; i < o; i += high) {
+        dw.m = o - i < high ? o - i : high;
+        dw.a = dy + i;
+        dw.c = is_fresh ? p->scratch : p->dparams + i * d;
+        l->kernel->gemm->tn(&dw);
+        t->take(t->take_arg, dw.c, l->params_at + i * d, dw.m * d);
+        if (!is_fresh)
+            memset(dw.c, 0, dw.m * d * sizeof(float));
+    }
 }
 
 /* What rows [at, at + rows) of the batch give back; dy is the first of them. */

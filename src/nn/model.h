@@ -42,6 +42,7 @@
 #include "base/mem.h"
 
 struct dml_err;
+struct dml_kernel_product;
 struct dml_model;
 
 #define DML_MODEL_TEXT_MAX   65536 /* bytes of a model file */
@@ -152,6 +153,9 @@ struct dml_model_training {
      * [at, at + n), the rest of io_grad included, once for each of them and when nothing needs
      * their values any more: it may change them. io_grad is 0 afterwards. NULL: nobody takes. */
     void (*take)(void *arg, const float *grad, size_t at, size_t n);
+    /* The same for a product that gives the gradient of parameters [at, …), row behind row, its c
+     * not being used. false: it has not been taken, its result is wanted. NULL: as false. */
+    bool (*take_product)(void *arg, const struct dml_kernel_product *p, size_t at);
     void *take_arg;
     bool is_fresh; /* for take(): io_grad is 0 before the pass */
 };

@@ -18,6 +18,7 @@
 #include <string.h>
 
 #include "nn/kernel.h"
+#include "nn/kernel_gemm.h"
 #include "nn/model.h"
 
 #define ROW(field, type_, ...)                                                                     \
@@ -192,6 +193,19 @@ void dml_optim_apply(struct dml_optim *optim, float *io_params, const float *gra
         optim->kernel->sgd(w, grad, m, n, optim->rate, (float)optim->momentum, (float)optim->decay);
     else
         optim->kernel->adam(w, grad, m, optim->v + first, n, &optim->adam);
+}
+
+bool dml_optim_apply_product(struct dml_optim *optim, float *io_params,
+                             const struct dml_kernel_product *p, size_t first)
+{
+    if (optim->kind != DML_OPTIM_SGD || !optim->m)
+        return false;
+    const struct dml_kernel_sgd sgd = {.w = io_params + first,
+                                       .m = optim->m + first,
+                                       .rate = optim->rate,
+                                       .momentum = (float)optim->momentum,
+                                       .decay = (float)optim->decay};
+    return optim->kernel->gemm->tn_sgd(p, &sgd);
 }
 
 void dml_optim_step(struct dml_optim *optim, double rate, float *io_params, const float *grad)

@@ -1,6 +1,7 @@
 /* Optimisers and learning-rate schedules: one loop over the flat block of parameters. */
 #pragma once
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -71,3 +72,9 @@ void dml_optim_step(struct dml_optim *optim, double rate, float *io_params, cons
 void dml_optim_begin(struct dml_optim *optim, double rate);
 void dml_optim_apply(struct dml_optim *optim, float *io_params, const float *grad, size_t first,
                      size_t n);
+
+/* The same with a gradient that is yet to be computed, by nn/kernel_gemm.h's tn: same bits. false:
+ * nothing is done, since it would not be faster. */
+struct dml_kernel_product;
+bool dml_optim_apply_product(struct dml_optim *optim, float *io_params,
+                             const struct dml_kernel_product *p, size_t first);
