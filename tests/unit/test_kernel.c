@@ -389,8 +389,24 @@ static void test_drop(const struct dml_kernel *k)
     free(y);
 }
 
+static void test_get(void)
+{
+    const struct dml_kernel *first = dml_kernel_nth(0), *best = first, *k;
+    for (size_t i = 0; (k = dml_kernel_nth(i)); i++)
+        best = k;
+    unsetenv("DML_KERNEL");
+    tap_str(dml_kernel_get()->name, best->name, "the best level is taken");
+    tap_note("level %s", dml_kernel_get()->name);
+    setenv("DML_KERNEL", "sse9", 1);
+    tap_str(dml_kernel_get()->name, best->name,
+            "the best, when another is asked for than there is");
+    setenv("DML_KERNEL", first->name, 1);
+    tap_str(dml_kernel_get()->name, first->name, "the level that is asked for");
+}
+
 int main(void)
 {
+    test_get();
     test_gemm();
     const struct dml_kernel *k;
     for (size_t i = 0; (k = dml_kernel_nth(i)); i++) {
