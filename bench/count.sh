@@ -5,18 +5,25 @@
 # usage: count.sh            this machine's processor, level base, by valgrind; in the build folder
 #        count.sh arm64      cross-built in the chroot that tests/cluster/cross.sh made, counted by
 #                            qemu-user's plugin on a Cortex-A53; as root
+#        count.sh avx512     this machine's programs on a processor with AVX-512, counted by Bochs
+#                            (tests/cluster/bochs.sh): the three levels of the engine beside each
+#                            other; in the build folder
 #
 #   DML_CLUSTER_DIR, DML_SUITE, DML_MIRROR   as cross.sh has them
-#   DML_COUNT   "MODEL:BATCH …" (default: sdss-mlp:32 cifar-cnn:32 mobilenetv2:8)
+#   DML_COUNT   "MODEL:BATCH[:STEPS] …" (default: sdss-mlp:32 cifar-cnn:32 mobilenetv2:8; for avx512
+#               the list below)
 #
-# Two runs that differ by one step: what starting, reading and filling takes is not counted.
+# Two runs that differ by STEPS (1 unless named): what starting, reading and filling takes is not
+# counted. Bochs counts the kernel's instructions too, and loading takes some hundred thousand more
+# or less from run to run: there the STEPS make tens of millions.
 # shellcheck disable=SC2016 # what stands in single quotes is for the chroot's shell
 set -eu
 export LC_ALL=C
 here=$(dirname "$(readlink -f "$0")")
 top=$(cd "$here/.." && pwd)
-cases=${DML_COUNT:-sdss-mlp:32 cifar-cnn:32 mobilenetv2:8}
+kinds="engine naive" header="| model | batch | engine | naive twin | ratio |"
 arch=${1:-native}
+cases=${DML_COUNT:-sdss-mlp:32 cifar-cnn:32 mobilenetv2:8}
 suite=${DML_SUITE:-$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)}
 chroot=${DML_CLUSTER_DIR:-${TMPDIR:-/tmp}/dml-cluster}/cross-$suite-arm64
 
@@ -63,25 +70,55 @@ arm64)
             sed -n 's/^instructions //p'
     }
     ;;
+avx512)
+    kinds="avx512 avx2 base" header="| model | batch | avx512 | avx2 | base | ratio |"
+    cases=${DML_COUNT:-sdss-mlp:32:200 sdss-mlp:128:50 sdss-mlp:1024:6 cifar-cnn:4:20
+        cifar-cnn:32:3 cifar-cnn:128:1 mobilenetv2:32:1}
+    out=$(mktemp "${TMPDIR:-/tmp}/dml-count.XXXXXX")
+    trap 'rm -f "$out"' EXIT
+    {
+        # The first to use the libraries pays for all.
+        echo "bench/bench_count /dml/etc/models/sdss-mlp.model engine 1 1"
+        for c in $cases; do
+            IFS=: read -r model batch steps <<<"$c"
+            for kind in $kinds; do
+                work="bench/bench_count /dml/etc/models/$model.model engine $batch"
+                printf "DML_KERNEL=$kind $work %d\n" 1 $((1 + ${steps:-1}))
+            done
+        done
+    } | "$top/tests/cluster/bochs.sh" >"$out"
+    if grep -E '^--- [1-9]' "$out"; then
+        echo "count.sh: bench_count failed" >&2
+        exit 1
+    fi
+    echo "amd64 (Skylake-X), Bochs"
+    count() {
+        awk -v line="=== DML_KERNEL=$2 bench/bench_count /dml/etc/models/$1.model engine $3 $4" '
+            $1 == "===" { mine = $0 == line }
+            mine && $1 == "---" && $2 == 0 { print $3; exit }' "$out"
+    }
+    ;;
 *)
-    echo "usage: count.sh [arm64]" >&2
+    echo "usage: count.sh [arm64|avx512]" >&2
     exit 64
     ;;
 esac
 
-per_sample() { # MODEL KIND BATCH
-    local one two
+per_sample() { # MODEL KIND BATCH STEPS
+    local one more
     one=$(count "$1" "$2" "$3" 1)
-    two=$(count "$1" "$2" "$3" 2)
-    echo $(((two - one) / $3))
+    more=$(count "$1" "$2" "$3" $((1 + $4)))
+    echo $(((more - one) / $3 / $4))
 }
 
 echo
-echo "| model | batch | engine | naive twin | ratio |"
-echo "|---|---|---|---|---|"
+echo "$header"
+echo "$header" | sed 's/[^|]\+/---/g'
 for c in $cases; do
-    engine=$(per_sample "${c%:*}" engine "${c#*:}")
-    naive=$(per_sample "${c%:*}" naive "${c#*:}")
-    echo "$engine $naive" | awk -v m="${c%:*}" -v b="${c#*:}" \
-        '{ printf "| %s | %s | %d | %d | %.1f |\n", m, b, $1, $2, $2 / $1 }'
+    IFS=: read -r model batch steps <<<"$c"
+    for kind in $kinds; do
+        per_sample "$model" "$kind" "$batch" "${steps:-1}"
+    done | awk -v row="| $model | $batch |" '
+        { row = row " " $1 " |"; n[NR] = $1 }
+        END { printf "%s %.1f |\n", row, n[NR] / n[1] }'
 done
