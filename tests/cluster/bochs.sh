@@ -33,7 +33,7 @@ unshare --map-root-user --net true 2>/dev/null || skip "needs a network namespac
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/dml-bochs.XXXXXX")
 pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$tmp"' EXIT
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; rm -rf "$tmp"' EXIT
 trap 'exit 130' INT TERM HUP
 
 if [ ! -s "$vmlinuz" ]; then
@@ -67,9 +67,9 @@ grep -o '/[^ ]*' "$tmp/ldd" | sort -u | while read -r library; do
 done
 
 # Two faults of Bochs 2.7: CPUID gives a wrong size of what xsavec stores, upon which Linux does
-# without AVX, so it shall not use that; and vgatherdps with an index in one of zmm16 to zmm31 is an
-# invalid opcode. OpenBLAS has that and shall run its AVX2; the engine has no gather. The rest is for
-# speed.
+# without AVX, so it shall not use that; and vgatherdps with an index in one of zmm16 to zmm31 is
+# an invalid opcode. OpenBLAS has that and shall run its AVX2; the engine has no gather. With the
+# APIC's timer counts are 3.8 % above valgrind's, without 0.1 %. The rest is for speed.
 append="quiet panic=-1 console=ttyS0,115200 clearcpuid=xsavec,xsaves OPENBLAS_CORETYPE=Haswell"
 append+=" mitigations=off init_on_alloc=0 nolapic_timer tsc=reliable OPENBLAS_NUM_THREADS=1"
 printf 'default dml\nlabel dml\nkernel vmlinuz\nappend initrd=initrd %s\n' \
@@ -106,7 +106,7 @@ SECONDS=0
 until grep -q '^===' "$tmp/serial"; do
     if [ $SECONDS -gt $boot_limit ] || ! kill -0 "$pid" 2>/dev/null; then
         tail -n 20 "$tmp/out" "$tmp/bochs.log" "$tmp/serial" >&2
-        die "the machine did not come up within $boot_limit s"
+        die "the machine has not come up; given up after $SECONDS s"
     fi
     sleep 1
 done
