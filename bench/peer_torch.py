@@ -4,6 +4,8 @@ Kinds: default; tuned (denormals flushed, gradients set to None, the foreach opt
 channels-last for convolutions); compiled (the same by torch.compile, from PyTorch 2 on). Batches
 are slices of one tensor, without shuffling or copying.
 """
+import ctypes
+import os
 import sys
 
 import peer
@@ -32,10 +34,21 @@ def optimizer_of(name, params, tuned):
     return torch.optim.SGD(params, lr=1e-4, momentum=0.9, **extra)
 
 
+def limit_threads(n):
+    """Debian's PyTorch multiplies by OpenBLAS, which has threads of its own, and these wait for work
+    by spinning: unless it is told, a run of one thread takes two threads' CPU time."""
+    torch.set_num_threads(n)
+    try:
+        blas = ctypes.CDLL("libopenblas.so.0", mode=os.RTLD_NOLOAD)
+    except OSError:
+        return  # not in this process
+    blas.openblas_set_num_threads(n)
+
+
 def make(job):
     name, batch, infer = job["model"], job["batch"], job["infer"]
     tuned, compiled = job["kind"] != "default", job["kind"] == "compiled"
-    torch.set_num_threads(job["threads"])
+    limit_threads(job["threads"])
     torch.manual_seed(1)
     if tuned:
         torch.set_flush_denormal(True)
