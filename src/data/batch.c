@@ -98,20 +98,25 @@ INLINE void some(const struct dml_dataset *ds, size_t at, bool flip, size_t n, f
         f32_some(f32, 1, n, mean, scale, to);
 }
 
-/* One row of a channel that begins at `base`, looked at through `v`: some of it may lie outside. */
+/* One row of a channel that begins at `base`, looked at through `v`: some of it may lie outside.
+ * Where the neighbours in memory may be read in its stead, a row is made whole and its border
+ * painted over: a length that vectors divide is worth more than a few numbers. */
 INLINE void row(const struct dml_dataset *ds, size_t base, struct view v, float mean, float scale,
                 float *to)
 {
     int64_t w = ds->width, begin = v.flip ? v.dx : -v.dx, end = begin + w;
     begin = begin < 0 ? 0 : begin < w ? begin : w;
     end = end < 0 ? 0 : end < w ? end : w;
+    int64_t first = (int64_t)base + v.dx, n = (int64_t)(ds->n_samples * dml_dataset_d(ds));
+    bool whole = first >= 0 && first + w <= n;
+    int64_t at = whole ? 0 : begin;
+    if (begin < end)
+        some(ds, base + (size_t)((v.flip ? w - 1 - at : at) + v.dx), v.flip,
+             (size_t)(whole ? w : end - begin), mean, scale, to + at);
     for (int64_t x = 0; x < begin; x++)
         to[x] = (0.0f - mean) * scale;
     for (int64_t x = end > begin ? end : begin; x < w; x++)
         to[x] = (0.0f - mean) * scale;
-    if (begin < end)
-        some(ds, base + (size_t)((v.flip ? w - 1 - begin : begin) + v.dx), v.flip,
-             (size_t)(end - begin), mean, scale, to + begin);
 }
 
 INLINE void picture(const struct dml_dataset *ds, size_t base, struct view v, float *to)
