@@ -42,8 +42,6 @@
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
 
-typedef unsigned words __attribute__((vector_size(4 * LANES))); /* sums may wrap round */
-
 /* Every second lane of two vectors, from the first or the second on. */
 #if LANES == 16
 #define EVERY_SECOND(a, b, from)                                                                   \

@@ -244,15 +244,14 @@ static float windows_back(const float *y, const float *dy, const uint32_t *won, 
 INLINE size_t list_channels(const struct dml_kernel_windows *f, const float *v, const uint32_t *won,
                             size_t first, float *some_v, uint32_t *some_at)
 {
-    int32_t wp = (int32_t)f->wp, c = (int32_t)f->c, row = (int32_t)f->f_row;
-    uint32_t frame = 0;
+    uint32_t wp = (uint32_t)f->wp, c = (uint32_t)f->c, row = (uint32_t)f->f_row, frame = 0;
     size_t count = 0;
-    for (size_t o = 0; o < f->o; o += LANES) {
-        bits right = load_bits((const int32_t *)(const void *)won + o) - (int32_t)first;
-        bits down = right > wp - 1; /* -1 where true */
-        right += down & -wp;
+    for (size_t o = 0; o < f->o; o += LANES) { /* what lies beyond O is anything */
+        words right = (words)load_bits((const int32_t *)(const void *)won + o) - (uint32_t)first;
+        words down = (words)(right >= wp); /* all bits where true */
+        right -= down & wp;
         int32_t at[LANES];
-        store_bits(at, row + c + (down & -row) - right * c);
+        store_bits(at, (bits)(row + c - (down & row) - right * c));
         for (size_t i = 0; i < LANES && o + i < f->o; i++) {
             some_v[count] = v[o + i];
             some_at[count] = frame + (uint32_t)at[i];

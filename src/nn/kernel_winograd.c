@@ -190,7 +190,7 @@ INLINE void windows_of(const float *m, size_t point, size_t next_row, vec bias, 
 
 /* n tiles of a channel, and what fills the last vector. */
 INLINE void channel(const struct dml_kernel_winograd_form *f, size_t n, const float *m, vec bias,
-                    const int32_t *places, bits first, float *y, int32_t *won, const bool wins)
+                    const int32_t *places, uint32_t first, float *y, int32_t *won, const bool wins)
 {
     for (size_t i = 0; i < n; i += LANES) {
         vec top[2];
@@ -201,7 +201,7 @@ INLINE void channel(const struct dml_kernel_winograd_form *f, size_t n, const fl
             size_t to = 2 * i + j * LANES;
             store(y + to, top[j]);
             if (wins)
-                store_bits(won + to, at[j] + load_bits(places + to) + first);
+                store_bits(won + to, (bits)((words)at[j] + (words)load_bits(places + to) + first));
         }
     }
 }
@@ -211,7 +211,7 @@ static void outputs(const struct dml_kernel_winograd_form *f, size_t first, size
                     float *y, int32_t *won)
 {
     size_t row = 2 * f->tiles, plane = f->h * f->w, n = rows * f->tiles;
-    const bits place = (bits){0} + (int32_t)(2 * first * f->wp);
+    uint32_t place = (uint32_t)(2 * first * f->wp);
     y += first * f->w;
     won = won ? won + first * f->w : NULL;
     for (size_t o = 0; o < f->o; o++, m += f->m_row, y += plane) {
