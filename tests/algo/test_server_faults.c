@@ -30,7 +30,8 @@ enum behaviour {
     DILIGENT,
     SLOW,   /* waits until the others have gone as far as they may */
     DIES,   /* after its first round */
-    SILENT, /* after its first round, until the others have had theirs */
+    SILENT, /* after its first round, until the others are through with the second */
+    KEEPS,  /* before its last round, until the silent one has been told where the others are */
     LIAR,   /* reports of rounds to come, a gradient of another step, one of unsound bytes, then the
              * right one */
 };
@@ -39,7 +40,7 @@ struct play {
     struct lab lab;
     struct dml_comm_hub *hub;
     uint64_t staleness;
-    atomic_ullong n_pushed[NODES + 1];
+    atomic_ullong n_begun[NODES + 1], n_pushed[NODES + 1]; /* steps */
     atomic_ullong most_ahead; /* steps of any worker before the slowest */
     atomic_uint n_fits[NODES + 1], n_over;
 };
@@ -95,19 +96,26 @@ static int take(struct actor *a, uint64_t deadline_us)
     return msg.kind == DML_COMM_LOST ? -EPIPE : 0;
 }
 
-static uint64_t others_least(const struct play *p, uint32_t but)
+static uint64_t others_least(const atomic_ullong *steps, uint32_t but)
 {
     uint64_t least = UINT64_MAX;
     for (uint32_t rank = 1; rank <= NODES; rank++)
-        if (rank != but && p->n_pushed[rank] < least)
-            least = p->n_pushed[rank];
+        if (rank != but && steps[rank] < least)
+            least = steps[rank];
     return least;
 }
 
-static void wait_for_others(const struct actor *a, uint64_t pushes)
+static void wait_for_others(const struct actor *a, const atomic_ullong *steps, uint64_t least)
 {
     uint64_t until = dml_clock_now_us() + PATIENCE;
-    while (others_least(a->play, a->comm->rank) < pushes && dml_clock_now_us() < until)
+    while (others_least(steps, a->comm->rank) < least && dml_clock_now_us() < until)
+        dml_clock_sleep_us(1000);
+}
+
+static void wait_for_fit(const struct actor *a, uint32_t rank, unsigned n)
+{
+    uint64_t until = dml_clock_now_us() + PATIENCE;
+    while (a->play->n_fits[rank] < n && dml_clock_now_us() < until)
         dml_clock_sleep_us(1000);
 }
 
@@ -116,11 +124,13 @@ static bool behave(struct actor *a)
 {
     uint64_t ahead = a->step + a->play->staleness + 1, limit = N_STEPS;
     if (a->behaviour == SLOW)
-        wait_for_others(a, ahead < limit ? ahead : limit);
+        wait_for_others(a, a->play->n_pushed, ahead < limit ? ahead : limit);
     if (a->behaviour == DIES && a->step == STEPS)
         return false;
     if (a->behaviour == SILENT && a->step == STEPS)
-        wait_for_others(a, 2 * STEPS);
+        wait_for_others(a, a->play->n_begun, 2 * STEPS + 1);
+    if (a->behaviour == KEEPS && a->step == 2 * STEPS)
+        wait_for_fit(a, 2, 2);
     if (a->behaviour == LIAR) {
         for (uint64_t round = 1; round <= N_ROUNDS + 1; round++)
             (void)report(a, round, 99.0); /* of rounds that it has not done */
@@ -139,7 +149,7 @@ static bool may_begin(const struct actor *a)
 
 static void note_lead(struct actor *a)
 {
-    uint64_t least = others_least(a->play, 0), most = a->play->most_ahead;
+    uint64_t least = others_least(a->play->n_pushed, 0), most = a->play->most_ahead;
     if (a->step > least && a->step - least > most)
         a->play->most_ahead = a->step - least;
 }
@@ -152,6 +162,7 @@ static int train(struct actor *a)
             return r;
         if (r == 0 || !may_begin(a))
             continue;
+        a->play->n_begun[a->comm->rank] = a->step + 1;
         if (!behave(a))
             return 0;
         note_lead(a);
@@ -181,8 +192,9 @@ static void *act(void *arg)
     return NULL;
 }
 
-/* Ranks 1 and 3 are diligent, rank 2 as told. */
-static int play(struct play *p, const char *keys, uint64_t staleness, enum behaviour second)
+/* Rank 2 behaves as told, ranks 1 and 3 as the others. */
+static int play_with(struct play *p, const char *keys, uint64_t staleness, enum behaviour second,
+                     enum behaviour others)
 {
     char text[600];
     snprintf(text, sizeof(text),
@@ -198,7 +210,7 @@ static int play(struct play *p, const char *keys, uint64_t staleness, enum behav
         struct actor *a = &actors[rank - 1];
         *a = (struct actor){.play = p,
                             .comm = dml_comm_hub_get(p->hub, rank),
-                            .behaviour = rank == 2 ? second : DILIGENT};
+                            .behaviour = rank == 2 ? second : others};
         if (!a->comm || pthread_create(&a->thread, NULL, act, a) != 0) {
             printf("Bail out! no worker %u\n", rank);
             exit(1);
@@ -212,6 +224,11 @@ static int play(struct play *p, const char *keys, uint64_t staleness, enum behav
         (void)pthread_join(actors[i].thread, NULL);
     dml_comm_hub_free(p->hub);
     return r;
+}
+
+static int play(struct play *p, const char *keys, uint64_t staleness, enum behaviour second)
+{
+    return play_with(p, keys, staleness, second, DILIGENT);
 }
 
 static void test_bound(void)
@@ -252,8 +269,8 @@ static void test_no_quorum(void)
 static void test_silence(void)
 {
     struct play p;
-    tap_int(play(&p, "[cluster]\nquorum = 0.5\nstep-deadline = 2 s\n", 0, SILENT), 0,
-            "a worker falls silent, and speaks again");
+    int r = play_with(&p, "[cluster]\nquorum = 0.5\nstep-deadline = 2 s\n", 0, SILENT, KEEPS);
+    tap_int(r, 0, "a worker falls silent, and speaks again");
     tap_int(p.lab.rounds[1].n_participants, 2, "it is left out of round 2");
     tap_ok(p.n_fits[2] >= 2, "when it speaks again it is told where the others are");
     tap_int(p.n_over, NODES, "and hears the end with them");
