@@ -5,10 +5,9 @@
  */
 #include "nn/layer.h"
 
-#include <math.h>
-
 #include "nn/kernel.h"
 #include "nn/kernel_channels.h"
+#include "nn/kernel_smooth.h"
 
 static const struct dml_opt no_opts[] = {{0}};
 
@@ -70,31 +69,20 @@ static void leaky_backward(const struct dml_layer *l, const struct dml_layer_pas
         p->dx[i] = p->y[i] > 0.0f ? p->dy[i] : p->dy[i] * slope;
 }
 
-static float normal_below(float x)
-{
-    return 0.5f * (1.0f + erff(x * 0.70710678f)); /* 1/sqrt(2) */
-}
-
 static void gelu_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    for (size_t i = 0, n = total(l, p); i < n; i++)
-        p->y[i] = p->x[i] * normal_below(p->x[i]);
+    l->kernel->smooth->gelu(p->x, p->y, total(l, p));
 }
 
 static void gelu_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    if (!p->dx)
-        return;
-    for (size_t i = 0, n = total(l, p); i < n; i++) {
-        float x = p->x[i], density = 0.39894228f * expf(-0.5f * x * x); /* 1/sqrt(2 pi) */
-        p->dx[i] = p->dy[i] * (normal_below(x) + x * density);
-    }
+    if (p->dx)
+        l->kernel->smooth->gelu_back(p->x, p->dy, p->dx, total(l, p));
 }
 
 static void tanh_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    for (size_t i = 0, n = total(l, p); i < n; i++)
-        p->y[i] = tanhf(p->x[i]);
+    l->kernel->smooth->tanh(p->x, p->y, total(l, p));
 }
 
 static void tanh_backward(const struct dml_layer *l, const struct dml_layer_pass *p)
@@ -107,8 +95,7 @@ static void tanh_backward(const struct dml_layer *l, const struct dml_layer_pass
 
 static void sigmoid_forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 {
-    for (size_t i = 0, n = total(l, p); i < n; i++)
-        p->y[i] = 1.0f / (1.0f + expf(-p->x[i]));
+    l->kernel->smooth->sigmoid(p->x, p->y, total(l, p));
 }
 
 static void sigmoid_backward(const struct dml_layer *l, const struct dml_layer_pass *p)

@@ -22,6 +22,7 @@
 #include "nn/gemm.h"
 #include "nn/kernel.h"
 #include "nn/kernel_channels.h"
+#include "nn/kernel_smooth.h"
 #include "nn/layer.h"
 #include "nn/model.h"
 
@@ -73,18 +74,10 @@ static struct parts split(const struct dml_layer *l, float *at)
 }
 
 /* Row i of a [T][T]: softmax over what lies at or before i, zeros behind. */
-static void soften(float *a, size_t t, float scale)
+static void soften(const struct dml_layer *l, float *a, size_t t, float scale)
 {
     for (size_t i = 0; i < t; i++, a += t) {
-        float top = a[0], sum = 0.0f;
-        for (size_t j = 1; j <= i; j++)
-            top = a[j] > top ? a[j] : top;
-        for (size_t j = 0; j <= i; j++) {
-            a[j] = expf((a[j] - top) * scale);
-            sum += a[j];
-        }
-        for (size_t j = 0; j <= i; j++)
-            a[j] /= sum;
+        l->kernel->smooth->softmax(a, i + 1, scale);
         memset(a + i + 1, 0, (t - i - 1) * sizeof(float));
     }
 }
@@ -108,7 +101,7 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
             const float *q = s.qkv + h * d, *k = q + c, *v = k + c;
             float *a = s.a + h * t * t;
             dml_gemm(false, true, t, t, d, q, 3 * c, k, 3 * c, 0.0f, a, t);
-            soften(a, t, scale);
+            soften(l, a, t, scale);
             dml_gemm(false, false, t, d, t, a, t, v, 3 * c, 0.0f, s.mixed + h * d, c);
         }
         spread(bias + 3 * c, c, t, y);
@@ -117,14 +110,10 @@ static void forward(const struct dml_layer *l, const struct dml_layer_pass *p)
 }
 
 /* da becomes the gradient of the products q k^T: through the softmax and the scale. */
-static void soften_back(const float *a, float *da, size_t t, float scale)
+static void soften_back(const struct dml_layer *l, const float *a, float *da, size_t t, float scale)
 {
     for (size_t i = 0; i < t; i++, a += t, da += t) {
-        float sum = 0.0f;
-        for (size_t j = 0; j <= i; j++)
-            sum += a[j] * da[j];
-        for (size_t j = 0; j <= i; j++)
-            da[j] = a[j] * (da[j] - sum) * scale;
+        l->kernel->smooth->softmax_back(a, da, i + 1, scale);
         memset(da + i + 1, 0, (t - i - 1) * sizeof(float));
     }
 }
@@ -146,7 +135,7 @@ static void backward(const struct dml_layer *l, const struct dml_layer_pass *p)
             const float *dm = g.mixed + h * d;
             dml_gemm(true, false, t, d, t, a, t, dm, c, 0.0f, dv, 3 * c);
             dml_gemm(false, true, t, t, d, dm, c, v, 3 * c, 0.0f, da, t);
-            soften_back(a, da, t, scale);
+            soften_back(l, a, da, t, scale);
             dml_gemm(false, false, t, d, t, da, t, k, 3 * c, 0.0f, dq, 3 * c);
             dml_gemm(true, false, t, d, t, da, t, q, 3 * c, 0.0f, dk, 3 * c);
         }

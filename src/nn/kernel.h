@@ -41,6 +41,7 @@ struct dml_kernel_gemm;
 struct dml_kernel_depthwise;
 struct dml_kernel_patches;
 struct dml_kernel_winograd;
+struct dml_kernel_smooth;
 
 struct dml_kernel {
     const char *name;
@@ -49,6 +50,7 @@ struct dml_kernel {
     const struct dml_kernel_depthwise *depthwise; /* nn/kernel_depthwise.h */
     const struct dml_kernel_patches *patches;     /* nn/kernel_patch.h */
     const struct dml_kernel_winograd *winograd;   /* nn/kernel_winograd.h */
+    const struct dml_kernel_smooth *smooth;       /* nn/kernel_smooth.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].
@@ -74,9 +76,6 @@ struct dml_kernel {
      * stands where y > 0 counts; that is written to dz. */
     void (*sum_rows)(const float *y, const float *dy, size_t rows, size_t cols, float *dz,
                      float *io_sum);
-
-    /* y = e^x, right to 2e-7 of it; below -87 it is 0. x, y may be the same. */
-    void (*exp)(const float *x, float *y, size_t n);
 
     /* mask[i] = 0 where a hash of key and i is below limit, of 2^32, and `kept` elsewhere: the same
      * at every level. y = x mask; y may be x. */

@@ -38,6 +38,7 @@
 #define DML_KERNEL_DEPTHWISE dml_kernel_depthwise_base
 #define DML_KERNEL_PATCHES   dml_kernel_patches_base
 #define DML_KERNEL_WINOGRAD  dml_kernel_winograd_base
+#define DML_KERNEL_SMOOTH    dml_kernel_smooth_base
 #endif
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
@@ -294,41 +295,6 @@ static void sum_rows(const float *y, const float *dy, size_t rows, size_t cols, 
     }
 }
 
-/*
- * e^x = 2^n e^r with n the whole number next to x / ln 2, and e^r by its Taylor polynomial, which
- * for |r| <= ln 2 / 2 is off by r^7 / 5040 = 1.2e-7 at the most. Adding 1.5 2^23 leaves n in the
- * low bits of the sum. ln 2 in two parts keeps r exact (Cody, Waite 1980).
- */
-INLINE vec exp_of(vec x)
-{
-    const vec shift = splat(12582912.0f);
-    vec big = x * splat(1.44269504f) + shift, n = big - shift;
-    vec r = x - n * splat(0.693145752f) - n * splat(1.42860677e-6f);
-    vec y = splat(1.0f / 720) * r + splat(1.0f / 120);
-    y = y * r + splat(1.0f / 24);
-    y = y * r + splat(1.0f / 6);
-    y = y * r + splat(0.5f);
-    y = y * r + splat(1.0f);
-    y = y * r + splat(1.0f);
-    y = (vec)((words)y + ((words)big << 23)); /* the exponent; what big has above n falls out */
-    y = choose(x < splat(-87.0f), splat(0.0f), y);
-    y = choose(x > splat(88.0f), splat(INFINITY), y);
-    return choose(x != x, x, y);
-}
-
-static void exp_all(const float *x, float *y, size_t n)
-{
-    size_t i = 0;
-    for (; i + LANES <= n; i += LANES)
-        store(y + i, exp_of(load(x + i)));
-    if (i < n) {
-        float lanes[LANES] = {0};
-        memcpy(lanes, x + i, (n - i) * sizeof(float));
-        store(lanes, exp_of(load(lanes)));
-        memcpy(y + i, lanes, (n - i) * sizeof(float));
-    }
-}
-
 /* Two rounds of Wellons' "lowbias32" (2018, nullprogram.com/blog/2018/07/31), a bijection of 32
  * bits that mixes as well as its multiplications allow, with half of the key before each: numbers
  * with a name of their own need no state, and so no order. */
@@ -409,6 +375,7 @@ extern const struct dml_kernel_gemm DML_KERNEL_GEMM;
 extern const struct dml_kernel_depthwise DML_KERNEL_DEPTHWISE;
 extern const struct dml_kernel_patches DML_KERNEL_PATCHES;
 extern const struct dml_kernel_winograd DML_KERNEL_WINOGRAD;
+extern const struct dml_kernel_smooth DML_KERNEL_SMOOTH;
 extern const struct dml_kernel DML_KERNEL_TABLE;
 const struct dml_kernel DML_KERNEL_TABLE = {
 #if defined(__AVX512F__)
@@ -425,13 +392,13 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .depthwise = &DML_KERNEL_DEPTHWISE,
     .patches = &DML_KERNEL_PATCHES,
     .winograd = &DML_KERNEL_WINOGRAD,
+    .smooth = &DML_KERNEL_SMOOTH,
     .shifted_gemm = shifted_gemm,
     .max_pool_2 = max_pool_2,
     .relu_pool_2 = relu_pool_2,
     .relu = relu,
     .relu_back = relu_back,
     .sum_rows = sum_rows,
-    .exp = exp_all,
     .drop = drop,
     .times = times,
     .sgd = sgd,

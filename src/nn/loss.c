@@ -14,6 +14,7 @@
 #include <math.h>
 
 #include "nn/kernel.h"
+#include "nn/kernel_smooth.h"
 #include "nn/model_priv.h"
 
 static double cross_entropy(const float *y, size_t n, size_t label, double smoothing, float scale,
@@ -73,7 +74,7 @@ static double cross_entropies(const struct dml_model *m, const float *y, const i
     }
     for (size_t b = 0; b < batch; b++)
         loss -= (double)dy[b * n + (size_t)labels[b]];
-    m->steps[0].kernel->exp(dy, dy, batch * n);
+    m->steps[0].kernel->smooth->exp(dy, dy, batch * n);
     for (size_t b = 0; b < batch; b++) {
         const float *from = y + b * n;
         float *to = dy + b * n, sum = 0.0f;

@@ -323,29 +323,6 @@ static void test_sum_rows(const struct dml_kernel *k)
     tap_ok(worst < TOLERANCE && same, "%s: sum_rows, max difference %.1e", k->name, worst);
 }
 
-static void test_exp(const struct dml_kernel *k)
-{
-    enum { N = 20011 };
-    float *x = numbers(N, 1), *y = numbers(N, 2);
-    for (size_t i = 0; i < N; i++)
-        x[i] = -88.0f + (float)i * (175.9f / N);
-    k->exp(x, y, N);
-    worst = 0.0;
-    for (size_t i = 0; i < N; i++)
-        differ((double)y[i] / exp((double)x[i]), x[i] < -87.0f ? 0.0 : 1.0);
-    tap_ok(worst < 2.5e-7, "%s: exp, max relative difference %.1e", k->name, worst);
-    x[0] = NAN;
-    x[1] = -INFINITY;
-    x[2] = INFINITY;
-    x[3] = 0.0f;
-    k->exp(x, x, 4);
-    tap_ok(isnan(x[0]) && x[1] == 0.0f && isinf(x[2]) && x[3] == 1.0f,
-           "%s: exp at its edges: %g %g %g %g", k->name, (double)x[0], (double)x[1], (double)x[2],
-           (double)x[3]);
-    free(x);
-    free(y);
-}
-
 static uint32_t mixed(uint32_t x)
 {
     x = (x ^ x >> 16) * 0x7feb352du;
@@ -413,7 +390,6 @@ int main(void)
         test_products(k);
         test_outer(k);
         test_sum_rows(k);
-        test_exp(k);
         test_drop(k);
         test_shifted(k);
         test_pool(k);
