@@ -22,10 +22,10 @@
 #include "nn/kernel.h"
 
 #define GRAIN         1000000 /* multiply-adds, forward and backward: fewer are not shared */
-#define CHUNK_FLOATS  393216 /* activations of a chunk: 1.5 MiB */
+#define CHUNK_FLOATS  393216  /* activations of a chunk: 1.5 MiB */
 #define CHUNK_MAX     256     /* samples */
 #define UPDATE_FLOATS 1024    /* of all gradients at a time, so that they meet in the L1 cache */
-#define STRICT_BLOCKS 4 /* of a minibatch */
+#define STRICT_BLOCKS 4       /* of a minibatch */
 #define STACK_BYTES   (512 << 10) /* what a thread touches of its stack and the BLAS's buffers */
 
 /* How a minibatch is divided. */
@@ -38,8 +38,8 @@ static struct division divide(const struct dml_crew_options *o)
 {
     const struct dml_model *m = o->model;
     uint64_t batch = o->batch;
-    unsigned n_threads = o->train->deterministic == DML_DETERMINISTIC_STRICT ? STRICT_BLOCKS
-                                                                             : o->cpu->n_threads;
+    unsigned n_threads =
+        o->train->deterministic == DML_DETERMINISTIC_STRICT ? STRICT_BLOCKS : o->cpu->n_threads;
     struct division d;
     /* Of the whole model: where it is cut must not decide how samples are divided, or another cut
      * would add the same numbers in another order. */
@@ -60,7 +60,12 @@ static struct division divide(const struct dml_crew_options *o)
     return d;
 }
 
-size_t dml_crew_workspace(const struct dml_crew_options *o, size_t n)
+size_t dml_crew_kept(const struct dml_crew_options *o, size_t n)
+{
+    return dml_model_kept(o->model, n, o->train->recompute != DML_RECOMPUTE_OFF);
+}
+
+static size_t workspace(const struct dml_crew_options *o, size_t n)
 {
     return o->train->recompute == DML_RECOMPUTE_OFF ? dml_model_workspace(o->model, n, true)
                                                     : dml_model_workspace_recompute(o->model, n);
@@ -76,9 +81,11 @@ static int make_member(struct dml_crew *c, unsigned i, const struct dml_crew_opt
     w->dy = dml_mem_floats(len);
     if (!c->grads[i] || !w->dy)
         return -ENOMEM;
-    if (!co->learns)
-        return 0;
-    w->workspace = dml_mem_floats(dml_crew_workspace(co, n));
+    if (!co->learns) {
+        w->turns = dml_mem_floats(dml_model_turns(c->m, n));
+        return w->turns ? 0 : -ENOMEM;
+    }
+    w->workspace = dml_mem_floats(workspace(co, n));
     w->y = dml_mem_floats(len);
     return w->workspace && w->y ? 0 : -ENOMEM;
 }
@@ -144,6 +151,7 @@ void dml_crew_done(struct dml_crew *c)
     for (unsigned i = 0; c->members && c->grads && i < c->n_threads; i++) {
         free(c->grads[i]);
         free(c->members[i].workspace);
+        free(c->members[i].turns);
         free(c->members[i].y);
         free(c->members[i].dy);
     }
@@ -160,9 +168,8 @@ uint64_t dml_crew_memory(const struct dml_crew_options *o, unsigned *ret_n_threa
     const struct dml_model *m = o->model;
     struct division d = divide(o);
     uint64_t params = dml_model_n_params(m), out = dml_model_n_outputs(m);
-    uint64_t thread =
-        params + (o->learns ? dml_crew_workspace(o, d.chunk) + 2 * (uint64_t)d.chunk * out
-                            : (uint64_t)d.slice * out);
+    uint64_t thread = params + (o->learns ? workspace(o, d.chunk) + 2 * (uint64_t)d.chunk * out
+                                          : dml_model_turns(m, d.slice) + (uint64_t)d.slice * out);
     uint64_t moments = dml_optim_n_moments_of(o->train);
     uint64_t floats = d.n_threads * thread + dml_model_n_vec(m) + moments * params;
     *ret_n_threads = d.n_threads;
@@ -186,6 +193,7 @@ struct dml_model_training dml_crew_training(struct dml_crew *c, unsigned i, uint
                                        .rank = rank,
                                        .step = step,
                                        .recompute = c->recomputes,
+                                       .turns = c->members[i].turns,
                                        .meeting = c->board ? &c->members[i].meeting : NULL};
 }
 

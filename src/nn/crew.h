@@ -18,6 +18,7 @@
 
 struct dml_crew_member {
     float *workspace; /* for dml_crew.chunk samples; NULL when the crew learns no whole steps */
+    float *turns;     /* dml_model_turns() for a slice; NULL when it does */
     float *y, *dy;
     double loss; /* sum over its samples */
     size_t correct;
@@ -52,8 +53,8 @@ struct dml_crew_options {
 int dml_crew_init(struct dml_crew *c, const struct dml_crew_options *o);
 void dml_crew_done(struct dml_crew *c);
 
-/* Floats of a workspace for n samples, as the key recompute says. */
-size_t dml_crew_workspace(const struct dml_crew_options *o, size_t n);
+/* Floats that n samples keep between forward and backward, as the key recompute says. */
+size_t dml_crew_kept(const struct dml_crew_options *o, size_t n);
 
 /* Bytes that such a crew holds, and how it divides a batch. */
 uint64_t dml_crew_memory(const struct dml_crew_options *o, unsigned *ret_n_threads,

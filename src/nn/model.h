@@ -141,6 +141,9 @@ struct dml_model_training {
     /* NULL: these B samples are the whole minibatch. Otherwise all threads make the same passes at
      * the same time, a thread without samples with B = 0. */
     struct dml_model_meeting *meeting;
+    /* dml_model_turns() floats that this pass has to itself, for what is of no use after it; the
+     * workspace then needs but dml_model_kept() floats. NULL: they lie in the workspace. */
+    float *turns;
     /* Forward keeps only what passes from one run of layers to the next (model_span.c), backward
      * computes the rest again: the same bits from dml_model_workspace_recompute() floats. */
     bool recompute;
@@ -177,6 +180,12 @@ uint64_t dml_model_whole_macs(const struct dml_model *m);
  */
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training);
 size_t dml_model_workspace_recompute(const struct dml_model *m, size_t batch);
+
+/* The two parts of a training workspace: what backward wants of forward, and what serves one pass.
+ * For passes that wait for their backward side by side and share the second part. */
+size_t dml_model_kept(const struct dml_model *m, size_t batch, bool recompute);
+size_t dml_model_turns(const struct dml_model *m, size_t batch);
+
 void dml_model_forward(const struct dml_model *m, const float *vec, float *io_state, const float *x,
                        size_t batch, const struct dml_model_training *training, float *workspace,
                        float *y);

@@ -3,7 +3,8 @@
  *
  * The workspace of a training pass:
  *   for each layer: kept [n_kept]; y [B][out] unless it is in place, saved [B][n_saved];
- *   gradients [B][widest], numbered from 1 (0 is the caller's dy); scratch of the neediest layer.
+ *   gradients [B][widest], numbered from 1 (0 is the caller's dy); scratch of the neediest layer:
+ *   these two elsewhere if the caller says so.
  * With recompute only the y that pass from one span to the next have a place of their own; the
  * inside of all spans lies in one place, as large as the largest, before the gradients. What is
  * kept, by contrast, always stays: it is little, and says what all threads' samples have in common
@@ -65,21 +66,35 @@ static uint64_t lay_out(const struct dml_model *m, uint64_t batch, bool recomput
     return end;
 }
 
-static size_t workspace(const struct dml_model *m, uint64_t batch, uint64_t layers, int n_buffers)
+static size_t addressable(uint64_t floats)
 {
-    uint64_t floats = layers + (uint64_t)n_buffers * part(batch * m->widest) + part(m->scratch);
     return floats > SIZE_MAX / sizeof(float) ? SIZE_MAX : (size_t)floats;
+}
+
+static uint64_t turns(const struct dml_model *m, uint64_t batch, int n_buffers)
+{
+    return (uint64_t)n_buffers * part(batch * m->widest) + part(m->scratch);
 }
 
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training)
 {
-    return training ? workspace(m, batch, lay_out(m, batch, false, NULL), m->n_dx_buffers)
-                    : workspace(m, batch, 0, m->n_y_buffers);
+    return addressable(training ? lay_out(m, batch, false, NULL) + turns(m, batch, m->n_dx_buffers)
+                                : turns(m, batch, m->n_y_buffers));
 }
 
 size_t dml_model_workspace_recompute(const struct dml_model *m, size_t batch)
 {
-    return workspace(m, batch, lay_out(m, batch, true, NULL), m->n_dx_buffers);
+    return addressable(lay_out(m, batch, true, NULL) + turns(m, batch, m->n_dx_buffers));
+}
+
+size_t dml_model_kept(const struct dml_model *m, size_t batch, bool recompute)
+{
+    return addressable(lay_out(m, batch, recompute, NULL));
+}
+
+size_t dml_model_turns(const struct dml_model *m, size_t batch)
+{
+    return addressable(turns(m, batch, m->n_dx_buffers));
 }
 
 double *dml_model_meeting_row(struct dml_model_meeting *meeting)
@@ -124,6 +139,8 @@ static void run_init(struct run *r, const struct dml_model *m, const float *vec,
     else
         for (size_t i = 0; i < m->n_steps; i++)
             r->places[i].y = (size_t)m->steps[i].y_buffer * r->turn;
+    if (training && training->turns)
+        r->buffers = training->turns;
     r->scratch = r->buffers + (size_t)(training ? m->n_dx_buffers : m->n_y_buffers) * r->turn;
 }
 

@@ -5,8 +5,8 @@
  * each thread has one. A learn adds them up as it goes (reduce.c), since they are wanted at once;
  * after backward passes they stay apart until somebody asks or they are applied.
  *
- * Slots hold what backward needs: x, and a workspace for each thread. Two passes through the same
- * slot use the same slices, so each thread meets its own samples again.
+ * Slots hold what backward needs: x, and for each thread what its pass forward keeps. Two passes
+ * through the same slot use the same slices, so each thread meets its own samples again.
  *
  * The duty cycle is held at the end of a job, by thread 0: what learn has settled travels while the
  * node sleeps. Time between jobs is rest as well.
@@ -23,9 +23,9 @@
 #include "nn/crew.h"
 
 struct slot {
-    float *x;           /* [batch][D] */
-    float **workspaces; /* [n_threads] */
-    size_t b;           /* samples; 0: empty */
+    float *x;     /* [batch][D] */
+    float **kept; /* [n_threads] */
+    size_t b;     /* samples; 0: empty */
     struct dml_stage_at at;
 };
 
@@ -75,12 +75,12 @@ static int make_slot(const struct dml_stage *s, const struct dml_crew_options *c
     if (!dml_mem_mul(c->batch, dml_model_n_inputs(s->m), &x_len))
         return -ENOMEM;
     slot->x = dml_mem_floats(x_len);
-    slot->workspaces = calloc(c->n_threads, sizeof(*slot->workspaces));
-    if (!slot->x || !slot->workspaces)
+    slot->kept = calloc(c->n_threads, sizeof(*slot->kept));
+    if (!slot->x || !slot->kept)
         return -ENOMEM;
     for (unsigned i = 0; i < c->n_threads; i++) {
-        slot->workspaces[i] = dml_mem_floats(dml_crew_workspace(co, c->slice));
-        if (!slot->workspaces[i])
+        slot->kept[i] = dml_mem_floats(dml_crew_kept(co, c->slice));
+        if (!slot->kept[i])
             return -ENOMEM;
     }
     return 0;
@@ -132,9 +132,9 @@ struct dml_stage *dml_stage_free(struct dml_stage *s)
     if (s->runs)
         dml_team_wait(s->crew.team);
     for (unsigned i = 0; i < s->n_slots; i++) {
-        for (unsigned k = 0; s->slots[i].workspaces && k < s->crew.n_threads; k++)
-            free(s->slots[i].workspaces[k]);
-        free(s->slots[i].workspaces);
+        for (unsigned k = 0; s->slots[i].kept && k < s->crew.n_threads; k++)
+            free(s->slots[i].kept[k]);
+        free(s->slots[i].kept);
         free(s->slots[i].x);
     }
     free(s->slots);
@@ -151,7 +151,7 @@ uint64_t dml_stage_memory(const struct dml_stage_options *o)
     size_t slice, chunk;
     uint64_t crew = dml_crew_memory(&co, &n_threads, &slice, &chunk);
     uint64_t slot = (uint64_t)o->batch * dml_model_n_inputs(o->model) +
-                    (uint64_t)n_threads * dml_crew_workspace(&co, slice);
+                    (uint64_t)n_threads * dml_crew_kept(&co, slice);
     return crew + o->n_slots * slot * sizeof(float);
 }
 
@@ -278,7 +278,7 @@ static void forward(struct dml_stage *s, unsigned i)
     memcpy(x, s->order.x + at * d, (end - at) * d * sizeof(float));
     if (at < end || training.meeting)
         dml_model_forward(s->m, c->vec, c->vec + dml_model_n_params(s->m), x, end - at, &training,
-                          slot->workspaces[i], s->order.ret_y + at * dml_model_n_outputs(s->m));
+                          slot->kept[i], s->order.ret_y + at * dml_model_n_outputs(s->m));
 }
 
 void dml_stage_forward(struct dml_stage *s, unsigned slot, const float *x, size_t b,
@@ -348,9 +348,8 @@ static void back(struct dml_stage *s, unsigned i, struct dml_reduce *reduce)
     training.first = slot->at.first + at;
     memcpy(dy, s->order.y + at * n, (end - at) * n * sizeof(float));
     if (at < end || training.meeting)
-        dml_model_backward(s->m, c->vec, slot->x + at * d, dy, end - at, &training,
-                           slot->workspaces[i], c->grads[i],
-                           s->order.dx ? s->order.dx + at * d : NULL);
+        dml_model_backward(s->m, c->vec, slot->x + at * d, dy, end - at, &training, slot->kept[i],
+                           c->grads[i], s->order.dx ? s->order.dx + at * d : NULL);
 }
 
 static void backward(struct dml_stage *s, unsigned i)

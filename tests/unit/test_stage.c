@@ -312,6 +312,25 @@ static void test_memory(const struct dml_model *m, unsigned n)
     }
 }
 
+/* What serves one pass is there once, however many micro-batches are under way. */
+static void test_slots(const struct dml_model *m)
+{
+    struct dml_train_options train = options(DML_OPTIM_SGD);
+    struct dml_stage_options o = {.model = m,
+                                  .train = &train,
+                                  .cpu = {.n_threads = 1, .duty = 1.0},
+                                  .batch = 8,
+                                  .n_slots = 2};
+    uint64_t two = dml_stage_memory(&o), four, kept = dml_model_kept(m, 8, false);
+    o.n_slots = 4;
+    four = dml_stage_memory(&o);
+    tap_int((long long)(four - two),
+            (long long)(2 * (kept + 8 * dml_model_n_inputs(m)) * sizeof(float)),
+            "two slots more are twice what forward keeps");
+    tap_int((long long)(kept + dml_model_turns(m, 8)), (long long)dml_model_workspace(m, 8, true),
+            "and that is a workspace without what takes turns");
+}
+
 /* An abandoned step leaves nothing; no samples are no work; a batch may be smaller than the
  * number of threads. */
 static void test_edges(const struct dml_model *m, const struct data *d)
@@ -373,6 +392,7 @@ int main(void)
         }
         test_trainer(m, 3);
         test_memory(m, is_big ? 3 : 6);
+        test_slots(m);
         test_edges(m, &d);
         data_done(&d);
     }
