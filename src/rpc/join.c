@@ -125,6 +125,15 @@ static int take_first(struct dml_join *j, const struct dml_wire_frame *f)
     return 0;
 }
 
+/* Nobody has seen the order, so nobody else tells the master that this worker is free. */
+static void take_back(struct dml_join *j)
+{
+    struct dml_wire_frame f = {.kind = DML_WIRE_ENDED, .run_id = j->next->order.run_id};
+    f.ended.r = -ECANCELED;
+    j->next = run_free(j->next);
+    (void)dml_transfer_send_frame(j->stream, &f); /* fails when the connection is about to break */
+}
+
 static int take(struct dml_join *j, struct dml_wire_frame *f)
 {
     if (j->state == DML_JOIN_CONNECTING)
@@ -136,7 +145,7 @@ static int take(struct dml_join *j, struct dml_wire_frame *f)
         return run_new(j, &f->order, &j->next);
     case DML_WIRE_STOP:
         if (run && run == j->next)
-            j->next = run_free(run);
+            take_back(j);
         else
             dml_join_end_run(j, run, -ECANCELED, false);
         dml_stream_purge(j->stream, f->run_id);

@@ -61,7 +61,8 @@ int dml_join_connect(struct dml_join *j, const struct dml_hello *hello, uint64_t
 
 /*
  * Waits for an order. Returns 0 (owner: caller, dml_run_order_done()), -EPIPE (connection lost:
- * connect again), -ETIMEDOUT, -ECANCELED.
+ * connect again), -ETIMEDOUT, -ECANCELED. An order that the master takes back before anybody has
+ * waited for it is answered here, as ended with -ECANCELED, and never handed out.
  */
 int dml_join_wait(struct dml_join *j, uint64_t deadline_us, struct dml_run_order *ret);
 

@@ -188,6 +188,32 @@ static void test_long_body(void)
     master_stop(&m);
 }
 
+/* The run ends before the worker has looked for its order: it must not count as busy for ever. */
+static void test_taken_back(void)
+{
+    struct master m;
+    struct dml_err err = {0};
+    if (master_start(&m, "127.0.0.1:0", "", 60 * SECOND, &err) < 0)
+        tap_note("%s", err.text);
+    struct dml_join *join = worker(&m, 1, NULL);
+    struct dml_comm *comm = NULL;
+    (void)dml_server_comm_new(m.server, 9, 2, &comm);
+    tap_int(attach(&m, comm, 1, 1, 9), 0, "an order that nobody looks for");
+    (void)dml_comm_free(comm);
+    tap_ok(wait_for(&m, &m.n_ended, 1), "and is taken back: the master hears that it has ended");
+    tap_int(m.ended_r, -ECANCELED, "cancelled");
+    struct dml_run_order order;
+    tap_int(dml_join_wait(join, dml_clock_now_us(), &order), -ETIMEDOUT, "it is not handed out");
+    (void)dml_server_comm_new(m.server, 10, 2, &comm);
+    tap_int(attach(&m, comm, 1, 1, 10), 0, "the next one");
+    tap_int(dml_join_wait(join, soon(), &order), 0, "is");
+    tap_int((int)order.run_id, 10, "with its own number");
+    dml_run_order_done(&order);
+    (void)dml_comm_free(comm);
+    (void)dml_join_free(join);
+    master_stop(&m);
+}
+
 static void *cancel_comm(void *arg)
 {
     dml_comm_cancel(arg);
@@ -270,6 +296,7 @@ int main(void)
     test_silence();
     test_backpressure();
     test_long_body();
+    test_taken_back();
     test_cancel();
     return tap_done();
 }
