@@ -24,6 +24,7 @@ struct seat {
     struct dml_session *session; /* NULL: vacant */
     char id[64], machine[64];    /* of who sits or sat there */
     uint32_t slot;
+    bool done; /* this rank has done its part */
 };
 
 struct dml_seats {
@@ -121,16 +122,17 @@ static int seat_all(struct dml_seats *s)
     return 0;
 }
 
-/* Whether nobody sits there, or somebody who has left the roster. */
+/* Whether somebody is wanted there: nobody sits there, or somebody who has left the roster. */
 static bool is_vacant(struct dml_seats *s, uint32_t i)
 {
     pthread_mutex_lock(&s->lock);
     struct dml_session *session = s->seats[i].session;
+    bool done = s->seats[i].done;
     if (session)
         dml_session_ref(session);
     pthread_mutex_unlock(&s->lock);
     if (!session)
-        return true;
+        return !done;
     bool gone = !dml_roster_has(s->o.roster, session);
     if (gone)
         vacate(s, i, session);
@@ -228,6 +230,7 @@ void dml_seats_ended(struct dml_seats *s, const struct dml_session *session, int
             s->retired = more;
             s->retired[s->n_retired++] = place->session;
             place->session = NULL;
+            place->done = r == 0;
         }
         snprintf(id, sizeof(id), "%s", place->id);
     }

@@ -30,8 +30,9 @@ int dml_seats_new(const struct dml_seats_options *o, struct dml_seats **ret);
 struct dml_seats *dml_seats_free(struct dml_seats *s);
 DML_MEM_CLEANUP(struct dml_seats, dml_seats_free);
 
-/* A worker's part ended before the run did: its seat is vacant, and it gets no other one in this
- * run unless it joins anew. Poller thread. */
+/* A worker's part ended before the run did: it gets no other seat in this run unless it joins
+ * anew. Its own is vacant, unless it ended well (r 0): then nothing is left to do there, the master
+ * is still saving the model. Poller thread. */
 void dml_seats_ended(struct dml_seats *s, const struct dml_session *session, int r,
                      const char *text);
 

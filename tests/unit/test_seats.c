@@ -62,7 +62,8 @@ int main(void)
     /* a and b share a machine. */
     struct dml_session a = fake_session("a", "m"), b = fake_session("b", "m"),
                        c = fake_session("c", "n"), again = fake_session("a", "m"),
-                       third = fake_session("a", "m");
+                       third = fake_session("a", "m"), spare = fake_session("d", "o"),
+                       other = fake_session("e", "p");
     struct dml_roster *roster = dml_roster_new(3600 * UINT64_C(1000000));
     add(roster, &c);
     add(roster, &b);
@@ -100,9 +101,20 @@ int main(void)
     add(roster, &third);
     tap_ok(gave(4, &third, 1, 0), "who joins anew is, also when the rank was not free at once");
 
+    /* A look goes over the seats in order: rank 2's is filled after rank 1's was considered. */
+    dml_seats_ended(seats, &third, 0, "");
+    dml_roster_release(roster, &third, false);
+    add(roster, &spare);
+    add(roster, &other);
+    (void)dml_roster_remove(roster, &b);
+    tap_ok(gave(5, &spare, 2, 0), "a rank that ended well is not filled again, a lost one is");
+    pthread_mutex_lock(&lock);
+    tap_int(n_given, 6, "and that is all");
+    pthread_mutex_unlock(&lock);
+
     dml_seats_free(seats);
-    tap_int(b.refs + third.refs, 2, "the roster's references are left");
-    tap_int(a.refs + c.refs + again.refs, 0, "and none to those who left");
+    tap_int(spare.refs + other.refs + third.refs, 3, "the roster's references are left");
+    tap_int(a.refs + b.refs + c.refs + again.refs, 0, "and none to those who left");
     dml_roster_free(roster);
     return tap_done();
 }
