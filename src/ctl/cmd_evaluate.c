@@ -8,6 +8,7 @@
  * One pass gives both the loss and the predictions, from which the confusion matrix is counted.
  */
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -160,6 +161,11 @@ static int judge(const struct dml_checkpoint *c, const struct dml_dataset *ds, s
         t->n += n;
     }
     t->loss /= (double)(t->n ? t->n : 1);
+    if (!isfinite(t->loss))
+        return dml_err_set(err, -ERANGE,
+                           "the loss over these %zu samples is not a number: they hold values too "
+                           "large for %s, or its training diverged",
+                           t->n, dml_model_name(c->model));
     return 0;
 }
 

@@ -100,7 +100,16 @@ static bool is_finite(const float *x, size_t n)
     return isfinite(sum);
 }
 
-static int evaluate(struct dml_rounds *r)
+static int diverged(const struct dml_rounds *r, struct dml_err *err)
+{
+    return dml_err_set(err, -ERANGE,
+                       "training diverged in round %llu (the loss is no longer a number): "
+                       "lower learning-rate (now %g)",
+                       (unsigned long long)r->record.round, r->task->tc->train.learning_rate);
+}
+
+/* After the last step nothing else looks at the loss: training saw the one before it. */
+static int evaluate(struct dml_rounds *r, struct dml_err *err)
 {
     struct dml_task *task = r->task;
     uint64_t every = task->tc->train.eval_every;
@@ -113,6 +122,8 @@ static int evaluate(struct dml_rounds *r)
                                    &result);
     if (ret < 0)
         return ret;
+    if (!isfinite(result.loss))
+        return diverged(r, err);
     r->record.evaluated = true;
     r->record.eval_loss = result.loss;
     r->record.accuracy = result.accuracy;
@@ -147,11 +158,8 @@ int dml_rounds_end(struct dml_rounds *r, bool vec_is_new, const char *strategy, 
     r->totals.n_rounds++;
 
     if (!isfinite(record->loss) || !is_finite(task->vec, dml_model_n_vec(task->model)))
-        return dml_err_set(err, -ERANGE,
-                           "training diverged in round %llu (the loss is no longer a number): "
-                           "lower learning-rate (now %g)",
-                           (unsigned long long)record->round, task->tc->train.learning_rate);
-    int ret = vec_is_new ? evaluate(r) : 0;
+        return diverged(r, err);
+    int ret = vec_is_new ? evaluate(r, err) : 0;
     if (ret < 0)
         return ret;
     dml_event_round(task->events, task->run, record);

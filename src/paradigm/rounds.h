@@ -42,7 +42,8 @@ struct dml_round_worker *dml_rounds_answer(struct dml_rounds *r, const struct dm
 /*
  * The clock stops; task->vec is evaluated when that is due and `vec_is_new` (standalone moves its
  * parameters only once, at the end); the round is told. strategy: "" when there is none.
- * Returns 0, -ECANCELED, or -ERANGE with a sentence when training has diverged.
+ * Returns 0, -ECANCELED, or -ERANGE with a sentence when training has diverged: the loss of
+ * training or of the test set, or a parameter, is no finite number.
  */
 int dml_rounds_end(struct dml_rounds *r, bool vec_is_new, const char *strategy,
                    struct dml_err *err);

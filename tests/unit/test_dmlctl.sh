@@ -196,6 +196,14 @@ check 0 'class' evaluate "$tmp/last.dmlmodel" synth synth-samples=300 synth-feat
 check 1 'did you mean synth-features' evaluate "$tmp/last.dmlmodel" synth synth-feature=4
 check 1 'is not KEY=VALUE' evaluate "$tmp/last.dmlmodel" synth 4
 check 1 '4' evaluate "$tmp/last.dmlmodel" synth synth-features=5
+printf 'a,b,c,d,class\n' >"$tmp/large.csv"
+for i in 1 2 3 4 5 6 7 8 9; do
+    echo "3e38,-3e38,3e38,-3e38,class-$((i % 3))" >>"$tmp/large.csv"
+done
+sed 's/^rounds.*/rounds = 1\nlearning-rate = 1000/' "$tiny" >"$tmp/steep.conf"
+check 0 'tiny 2:2, run 2/2 ended' $local --save "$tmp/steep.dmlmodel" "$tmp/steep.conf"
+check 1 'is not a number: they hold values too large for tiny' evaluate "$tmp/steep.dmlmodel" csv \
+    path="$tmp/large.csv" label=class test-fraction=0.5
 
 # Drop-ins count.
 mkdir "$tiny.d"
