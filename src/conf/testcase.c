@@ -57,8 +57,14 @@ struct dml_testcases *dml_testcases_free(struct dml_testcases *t)
 {
     for (size_t i = 0; t && i < t->n_cases; i++)
         done_case(&t->cases[i]);
-    if (t)
+    for (size_t i = 0; t && i < t->n_models; i++) {
+        free(t->models[i].name);
+        free(t->models[i].text);
+    }
+    if (t) {
+        free(t->models);
         free(t->cases);
+    }
     free(t);
     return NULL;
 }

@@ -35,6 +35,11 @@ struct dml_model_options {
     char *name; /* shipped model or path */
 };
 
+/* The text of a model file that came along with a test case: whoever runs it need not have it. */
+struct dml_testcase_model {
+    char *name, *text; /* as the test case names it */
+};
+
 enum dml_paradigm_kind {
     DML_PARADIGM_STANDALONE,
     DML_PARADIGM_FEDERATED,
@@ -82,6 +87,7 @@ struct dml_testcase {
     struct dml_case_options testcase;
     struct dml_data_options data;
     struct dml_model_options model;
+    const char *model_text; /* borrowed of the struct dml_testcases; NULL: it is looked up */
     struct dml_train_options train;
     struct dml_parallel_options parallel;
     struct dml_cluster_options cluster;
@@ -95,6 +101,8 @@ struct dml_testcase {
 struct dml_testcases {
     struct dml_testcase *cases;
     size_t n_cases;
+    struct dml_testcase_model *models;
+    size_t n_models;
 };
 
 /*

@@ -6,10 +6,9 @@
 #include <stdio.h>
 
 #include "base/err.h"
-#include "conf/testcase.h"
+#include "conf/fit.h"
 #include "ctl/commands.h"
 #include "ctl/out.h"
-#include "nn/model.h"
 #include "paradigm/paradigm.h"
 #include "paradigm/plan.h"
 #include "report/table.h"
@@ -43,7 +42,7 @@ static int plan_row(const struct dml_testcase *tc, const char *const *model_dirs
     _cleanup_(dml_model_freep) struct dml_model *model = NULL;
     const struct dml_paradigm *paradigm = dml_paradigm_get(tc->parallel.paradigm);
     struct dml_plan plan;
-    int r = dml_model_load(tc->model.name, model_dirs, &model, err);
+    int r = dml_fit_model(tc, model_dirs, &model, err);
     if (r < 0)
         return r;
     r = dml_plan_make(tc, model, 0, &plan, err);

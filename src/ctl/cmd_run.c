@@ -11,14 +11,13 @@
 #include <syslog.h>
 
 #include "base/err.h"
-#include "base/fileio.h"
-#include "base/ini.h"
 #include "base/log.h"
 #include "ctl/client.h"
 #include "ctl/commands.h"
 #include "ctl/display.h"
 #include "ctl/interrupt.h"
 #include "ctl/local.h"
+#include "ctl/send.h"
 #include "report/json.h"
 #include "report/result.h"
 #include "report/status.h"
@@ -111,47 +110,14 @@ static void interrupted_local(void *arg, unsigned n)
         dml_interrupt_die();
 }
 
-/* FILE as it is; with drop-ins, which a master elsewhere cannot see, everything as one text. */
-static int read_testcase(const char *file, char **ret_text, struct dml_err *err)
-{
-    _cleanup_(dml_ini_freep) struct dml_ini *ini = dml_ini_new();
-    _cleanup_(dml_mem_freep) char *dir = dml_mem_printf("%s.d", file);
-    size_t len = 0;
-    if (!ini || !dir)
-        return -ENOMEM;
-    if (access(dir, F_OK) != 0)
-        return dml_fileio_read(file, DML_INI_TEXT_MAX, ret_text, &len, err);
-    int r = dml_ini_load(ini, file, err);
-    if (r >= 0)
-        r = dml_ini_load_dropins(ini, file, err);
-    if (r < 0)
-        return r;
-    char *text = NULL;
-    FILE *f = open_memstream(&text, &len);
-    if (!f)
-        return -ENOMEM;
-    for (size_t i = 0; i < ini->n_entries; i++)
-        (void)fprintf(f, "[%s]\n%s = %s\n", ini->entries[i].section, ini->entries[i].key,
-                      ini->entries[i].value);
-    if (fclose(f) != 0) {
-        free(text);
-        return -ENOMEM;
-    }
-    *ret_text = text;
-    return 0;
-}
-
 static int run_remote(struct session *s, const char *file)
 {
-    struct dml_control_request request = {.command = DML_CONTROL_RUN};
-    _cleanup_(dml_mem_freep) char *text = NULL, *own_file = strdup(file);
-    int r = own_file ? read_testcase(file, &text, s->err) : -ENOMEM;
+    _cleanup_(dml_control_request_done) struct dml_control_request request = {0};
+    int r = dml_send_read(file, &request, s->err);
     if (r >= 0)
         r = dml_control_new(s->ctl->master, &s->control, s->err);
     if (r < 0)
         return r;
-    request.text = text;
-    request.file = own_file;
     struct dml_interrupt *interrupt = dml_interrupt_new(interrupted_remote, s);
     r = interrupt
             ? dml_control_call(s->control, &request, DML_CLIENT_CONNECT_US, take_reply, s, s->err)

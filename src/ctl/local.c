@@ -12,10 +12,9 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "conf/testcase.h"
+#include "conf/fit.h"
 #include "cuts.h"
 #include "matrix.h"
-#include "nn/model.h"
 #include "paradigm/plan.h"
 #include "run.h"
 
@@ -50,7 +49,7 @@ static int check(const struct dml_local_options *o, const struct dml_testcases *
             return dml_err_at(err, -EINVAL, o->file, 0,
                               "case %s wants %llu workers, --local gives %u", tc->label,
                               (unsigned long long)tc->testcase.nodes, o->workers);
-        int r = dml_model_load(tc->model.name, model_dirs, &model, err);
+        int r = dml_fit_model(tc, model_dirs, &model, err);
         if (r >= 0)
             r = dml_plan_make(tc, model, 0, &plan, err);
         if (r < 0)
@@ -86,7 +85,7 @@ static int settle(struct local *l, const struct dml_testcase *tc, const struct d
                   char **ret_cut, struct dml_err *err)
 {
     _cleanup_(dml_model_freep) struct dml_model *model = NULL;
-    int r = dml_model_load(tc->model.name, l->env.model_dirs, &model, err);
+    int r = dml_fit_model(tc, l->env.model_dirs, &model, err);
     return r < 0 ? r
                  : dml_cuts_settle(&l->cuts, tc, model, l->o->cancel, l->env.events, event, ret_cut,
                                    err);

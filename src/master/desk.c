@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "base/fileio.h"
 #include "master/roster.h"
+#include "master/sent.h"
 #include "report/result.h"
 
 #define WATCHERS_MAX 64 /* dmlctl watch and run at the same time */
@@ -23,8 +24,7 @@
 
 struct request {
     struct dml_control_call *call;
-    enum dml_control_command command;
-    char *text, *file;
+    struct dml_control_request r;
     struct request *next;
 };
 
@@ -59,10 +59,8 @@ static void end(struct dml_control_call *call, int r, const char *sentence)
 
 static struct request *request_free(struct request *q)
 {
-    if (q) {
-        free(q->text);
-        free(q->file);
-    }
+    if (q)
+        dml_control_request_done(&q->r);
     free(q);
     return NULL;
 }
@@ -132,9 +130,16 @@ static int watch(struct dml_desk *d, struct dml_control_call *call, uint64_t job
 static int answer_run(struct dml_desk *d, const struct request *q, struct dml_err *err)
 {
     _cleanup_(dml_testcases_freep) struct dml_testcases *cases = NULL;
-    const char *text = q->text ? q->text : "";
-    int r = dml_testcase_parse(text, strlen(text), q->file ? q->file : "test case", d->o.plugin_dir,
-                               &cases, err);
+    const char *text = q->r.text ? q->r.text : "";
+    const struct dml_sent sent = {
+        .request = &q->r,
+        .is_local = dml_control_is_local(q->call),
+        .data_dir = d->o.data_dir,
+    };
+    int r = dml_testcase_parse(text, strlen(text), q->r.file ? q->r.file : "test case",
+                               d->o.plugin_dir, &cases, err);
+    if (!r)
+        r = dml_sent_unpack(&sent, cases, err);
     if (!r)
         r = dml_runner_check(d->o.model_dir, cases, err);
     if (r)
@@ -164,7 +169,7 @@ static int answer_watch(struct dml_desk *d, struct dml_control_call *call, struc
 
 static bool may(const struct dml_desk *d, const struct request *q, struct dml_err *err)
 {
-    bool changes = q->command == DML_CONTROL_RUN || q->command == DML_CONTROL_STOP;
+    bool changes = q->r.command == DML_CONTROL_RUN || q->r.command == DML_CONTROL_STOP;
     if (dml_control_is_local(q->call) || d->o.remote >= (changes ? 2 : 1))
         return true;
     if (d->o.remote < 1)
@@ -184,7 +189,7 @@ static void answer(struct dml_desk *d, const struct request *q)
     int r = -EACCES;
     bool stays = false;
     if (may(d, q, &err)) {
-        switch (q->command) {
+        switch (q->r.command) {
         case DML_CONTROL_STATUS:
             r = answer_status(d, q->call);
             break;
@@ -203,7 +208,7 @@ static void answer(struct dml_desk *d, const struct request *q)
             stays = !r;
             break;
         case DML_CONTROL_REPORT:
-            r = answer_report(d, q->call, q->text, &err);
+            r = answer_report(d, q->call, q->r.text, &err);
             break;
         default:
             r = dml_err_set(&err, -ENOSYS, "this master does not know that command");
@@ -263,13 +268,9 @@ void dml_desk_request(struct dml_desk *d, struct dml_control_call *call,
                       const struct dml_control_request *request)
 {
     struct request *q = calloc(1, sizeof(*q));
-    if (q) {
+    if (q)
         q->call = call;
-        q->command = request->command;
-        q->text = request->text ? strdup(request->text) : NULL;
-        q->file = request->file ? strdup(request->file) : NULL;
-    }
-    bool whole = q && (!request->text || q->text) && (!request->file || q->file);
+    bool whole = q && dml_control_request_copy(request, &q->r) == 0;
     pthread_mutex_lock(&d->queue_lock);
     bool taken = whole && !d->closed && d->n_queued < QUEUE_MAX;
     if (taken) {

@@ -16,7 +16,7 @@ struct dml_desk_options {
     struct dml_roster *roster;
     struct dml_progress *progress;
     struct dml_runner *runner;
-    const char *model_dir, *plugin_dir, *results_dir;
+    const char *model_dir, *plugin_dir, *data_dir, *results_dir;
     int remote; /* what may be asked over TCP: 0 nothing, 1 to read, 2 everything */
 };
 

@@ -139,6 +139,7 @@ static int build(struct dml_master *m, struct dml_err *err)
         .runner = m->runner,
         .model_dir = o->model_dir,
         .plugin_dir = o->plugin_dir,
+        .data_dir = o->data_dir,
         .results_dir = o->results_dir,
         .remote = o->remote,
     };

@@ -17,13 +17,13 @@
 
 #include "base/clock.h"
 #include "base/err.h"
+#include "conf/fit.h"
 #include "cuts.h"
 #include "master/archive.h"
 #include "master/models.h"
 #include "master/roster.h"
 #include "master/seats.h"
 #include "matrix.h"
-#include "nn/model.h"
 #include "paradigm/plan.h"
 #include "report/result.h"
 #include "run.h"
@@ -229,7 +229,7 @@ static int prepare(struct dml_runner *r, const struct dml_event_run *event, stru
     struct dml_testcase *tc = &io_order->tc;
     int ret = wait_for_workers(r, tc, err);
     if (!ret)
-        ret = dml_model_load(tc->model.name, r->model_dirs, &io_order->model, err);
+        ret = dml_fit_model(tc, r->model_dirs, &io_order->model, err);
     if (!ret)
         ret = dml_cuts_settle(&r->cuts, tc, io_order->model, &r->cancel, r->o.events, event,
                               &io_order->cut, err);
@@ -409,7 +409,7 @@ int dml_runner_check(const char *model_dir, const struct dml_testcases *cases, s
     for (size_t i = 0; i < cases->n_cases; i++) {
         _cleanup_(dml_model_freep) struct dml_model *model = NULL;
         struct dml_plan plan;
-        int r = dml_model_load(cases->cases[i].model.name, dirs, &model, err);
+        int r = dml_fit_model(&cases->cases[i], dirs, &model, err);
         if (!r)
             r = dml_plan_make(&cases->cases[i], model, 0, &plan, err);
         if (r)

@@ -228,7 +228,10 @@ int dml_control_call(struct dml_control *c, const struct dml_control_request *re
     uint64_t deadline_us = dml_clock_now_us() + connect_us;
     int r = probe(c, err);
     if (r == 0 && (r = dml_wire_pack_request(request, &data, &len)) == -EMSGSIZE)
-        (void)dml_err_set(err, r, "The text is longer than %u bytes.", DML_WIRE_TEXT_MAX);
+        (void)dml_err_set(err, r,
+                          "That is too much to send: %u bytes are allowed for a test case, %u with "
+                          "its models, %d of them.",
+                          DML_WIRE_TEXT_MAX, DML_WIRE_MESSAGE_MAX, DML_CONTROL_MODELS_MAX);
     if (r < 0)
         return r;
 

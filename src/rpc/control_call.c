@@ -89,8 +89,7 @@ static void ask(struct dml_control_call *call, struct grpc_byte_buffer *message)
         dml_control_end(call, r, &err);
     else
         h->control(h->arg, call, &request);
-    free(request.text);
-    free(request.file);
+    dml_control_request_done(&request);
 }
 
 static bool on_message(void *arg, struct grpc_byte_buffer *message)

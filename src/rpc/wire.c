@@ -366,14 +366,42 @@ int dml_wire_unpack(const unsigned char *data, size_t len, struct dml_wire_frame
 int dml_wire_pack_request(const struct dml_control_request *req, unsigned char **ret,
                           size_t *ret_len)
 {
-    if (too_long(req->text) || too_long(req->file))
+    Dml__ControlModel models[DML_CONTROL_MODELS_MAX], *list[DML_CONTROL_MODELS_MAX];
+    if (too_long(req->text) || too_long(req->file) || req->n_models > DML_CONTROL_MODELS_MAX)
         return -EMSGSIZE;
     Dml__ControlRequest m = DML__CONTROL_REQUEST__INIT;
     m.protocol = DML_WIRE_PROTOCOL;
     m.command = req->command;
     m.text = lent(req->text);
     m.file = lent(req->file);
+    m.folder = lent(req->folder);
+    m.n_models = req->n_models;
+    m.models = list;
+    for (size_t i = 0; i < req->n_models; i++) {
+        list[i] = &models[i];
+        dml__control_model__init(list[i]);
+        list[i]->name = lent(req->models[i].name);
+        list[i]->text = lent(req->models[i].text);
+    }
     return pack(&m.base, ret, ret_len);
+}
+
+/* How much of it a message can hold is bounded by DML_WIRE_MESSAGE_MAX. */
+static int take_models(Dml__ControlRequest *m, struct dml_control_request *io_req,
+                       struct dml_err *err)
+{
+    if (m->n_models > DML_CONTROL_MODELS_MAX)
+        return dml_err_set(err, -EPROTO, "More than %d models came with the test case.",
+                           DML_CONTROL_MODELS_MAX);
+    io_req->models = calloc(m->n_models + 1, sizeof(*io_req->models));
+    int r = io_req->models ? 0 : -ENOMEM;
+    for (size_t i = 0; r == 0 && i < m->n_models; i++) {
+        io_req->n_models++;
+        r = take_text(&m->models[i]->name, &io_req->models[i].name);
+        if (r == 0)
+            r = take_text(&m->models[i]->text, &io_req->models[i].text);
+    }
+    return r;
 }
 
 int dml_wire_unpack_request(const unsigned char *data, size_t len, struct dml_control_request *ret,
@@ -395,6 +423,10 @@ int dml_wire_unpack_request(const unsigned char *data, size_t len, struct dml_co
         r = dml_err_set(err, -EPROTO, "The text is longer than %u bytes.", DML_WIRE_TEXT_MAX);
     else
         r = take_text(&m->text, &req.text);
+    if (r == 0)
+        r = take_text(&m->folder, &req.folder);
+    if (r == 0)
+        r = take_models(m, &req, err);
     if (r == 0) {
         req.file = malloc(FILE_NAME_MAX);
         if (req.file)
@@ -404,8 +436,7 @@ int dml_wire_unpack_request(const unsigned char *data, size_t len, struct dml_co
     }
     dml__control_request__free_unpacked(m, NULL);
     if (r < 0) {
-        free(req.text);
-        free(req.file);
+        dml_control_request_done(&req);
         return r;
     }
     *ret = req;

@@ -60,14 +60,27 @@ void dml_run_order_done(struct dml_run_order *order);
 enum dml_control_command {
     DML_CONTROL_STATUS = 1,
     DML_CONTROL_WORKERS,
-    DML_CONTROL_RUN, /* text: a test case; file: its name for messages */
+    DML_CONTROL_RUN, /* text: a test case; file: its name for messages; folder: where relative paths
+                      * in it begin; models: what it names that is a file of dmlctl's machine */
     DML_CONTROL_STOP,
     DML_CONTROL_WATCH,  /* replies go on until the client leaves or the master stops */
     DML_CONTROL_REPORT, /* text: name of a result, "" = newest */
     DML_CONTROL_MAX_
 };
 
+#define DML_CONTROL_MODELS_MAX 64 /* as many as dmlctl may send with a test case */
+
+struct dml_control_model {
+    char *name, *text; /* own strings */
+};
+
 struct dml_control_request {
     enum dml_control_command command;
-    char *text, *file; /* own strings, may be NULL */
+    char *text, *file, *folder; /* own strings, may be NULL */
+    struct dml_control_model *models;
+    size_t n_models;
 };
+
+void dml_control_request_done(struct dml_control_request *r);
+/* Returns 0 or -ENOMEM. */
+int dml_control_request_copy(const struct dml_control_request *r, struct dml_control_request *ret);

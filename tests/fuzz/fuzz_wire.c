@@ -43,8 +43,7 @@ static void request(const uint8_t *data, size_t len)
     struct dml_err err = {0};
     if (dml_wire_unpack_request(data, len, &req, &err) < 0)
         return;
-    free(req.text);
-    free(req.file);
+    dml_control_request_done(&req);
 }
 
 static void reply(const uint8_t *data, size_t len)

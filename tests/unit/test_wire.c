@@ -338,14 +338,24 @@ static void test_control(void)
     size_t len;
     struct dml_err err = {0};
     char text[] = "[testcase]\n", file[] = "a\033[31m.conf";
-    struct dml_control_request out = {.command = DML_CONTROL_RUN, .text = text, .file = file}, in;
+    char folder[] = "/home/me", name[] = "./a.model", model[] = "name a\n";
+    struct dml_control_model models[DML_CONTROL_MODELS_MAX + 1] = {{name, model}, {model, name}};
+    struct dml_control_request out = {.command = DML_CONTROL_RUN, .text = text, .file = file,
+                                      .folder = folder, .models = models, .n_models = 2}, in;
     tap_int(dml_wire_pack_request(&out, &data, &len), 0, "a request");
     tap_int(dml_wire_unpack_request(data, len, &in, &err), 0, "is read back");
     tap_int(in.command, DML_CONTROL_RUN, "with its command");
     tap_str(in.text, text, "and text");
     tap_str(in.file, "a?[31m.conf", "and a file name that is fit to print");
-    free(in.text);
-    free(in.file);
+    tap_str(in.folder, folder, "and a folder");
+    tap_int(in.n_models, 2, "and models");
+    tap_str(in.models[0].name, name, "each with a name");
+    tap_str(in.models[1].text, name, "and a text");
+    dml_control_request_done(&in);
+    out.n_models = DML_CONTROL_MODELS_MAX + 1;
+    unsigned char *none = NULL;
+    size_t none_len;
+    tap_int(dml_wire_pack_request(&out, &none, &none_len), -EMSGSIZE, "too many models");
     tap_int(dml_wire_unpack_request(data, len - 1, &in, &err), -EPROTO, "but not when cut");
     tap_ok(dml_err_is_set(&err), "and says so");
     free(data);
