@@ -20,6 +20,7 @@ struct dml_ledger {
     struct dml_ledger_options o;
     struct member *members; /* [n_ranks + 1] */
     unsigned n_members;
+    uint64_t limit;         /* the first step that may not begin */
     struct dml_optim *optim;
     float *scratch;         /* [P] a gradient, or what changed */
     uint64_t *mask;
@@ -33,6 +34,7 @@ int dml_ledger_new(const struct dml_ledger_options *o, struct dml_ledger **ret)
     if (!l)
         return -ENOMEM;
     l->o = *o;
+    l->limit = UINT64_MAX;
     l->members = calloc((size_t)o->n_ranks + 1, sizeof(*l->members));
     l->optim = dml_optim_new(o->train, o->n_params);
     l->scratch = dml_mem_floats(o->n_params);
@@ -208,10 +210,16 @@ bool dml_ledger_settle(struct dml_ledger *l, unsigned least)
     return true;
 }
 
+void dml_ledger_limit(struct dml_ledger *l, uint64_t first)
+{
+    l->limit = first;
+}
+
 uint64_t dml_ledger_grant(const struct dml_ledger *l)
 {
     uint64_t least = slowest(l);
-    return least > UINT64_MAX - l->o.staleness ? UINT64_MAX : least + l->o.staleness;
+    uint64_t grant = least > UINT64_MAX - l->o.staleness ? UINT64_MAX : least + l->o.staleness;
+    return grant < l->limit ? grant : l->limit - 1;
 }
 
 uint32_t dml_ledger_answerable(const struct dml_ledger *l)

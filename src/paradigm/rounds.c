@@ -1,7 +1,11 @@
 /*
  * T of a round is from sending the vector to having the new one; evaluation on the test set is the
- * experimenter's wish and no part of training, so it is measured apart. W is the mean of the work
- * times the participants report, O what is left of T: sending, waiting for the slowest, averaging.
+ * experimenter's wish and no part of training, so it is measured apart. Nobody may train
+ * meanwhile, or W would count what T does not. W is the mean of the work times the participants
+ * report, O what is left of T: sending, waiting for the slowest, averaging.
+ *
+ * O = T - W to the microsecond, so that sums of rounds agree with totals. It is below 0 in a round
+ * whose reports tell of work of the time before: where workers run ahead of each other.
  */
 #include "paradigm/rounds.h"
 
@@ -26,7 +30,7 @@ void dml_rounds_done(struct dml_rounds *r)
     r->workers = NULL;
 }
 
-void dml_rounds_begin(struct dml_rounds *r, uint64_t round)
+void dml_rounds_go_on(struct dml_rounds *r, uint64_t round)
 {
     r->record = (struct dml_round){
         .round = round,
@@ -36,8 +40,22 @@ void dml_rounds_begin(struct dml_rounds *r, uint64_t round)
     };
     r->loss_sum = r->sample_sum = 0.0;
     r->work_sum_us = r->saved_bytes = 0;
+}
+
+void dml_rounds_begin(struct dml_rounds *r, uint64_t round)
+{
+    dml_rounds_go_on(r, round);
     dml_comm_stats(r->task->comm, &r->before);
     r->begin_us = dml_clock_now_us();
+}
+
+uint64_t dml_rounds_next_evaluated(const struct dml_rounds *r, uint64_t round)
+{
+    uint64_t every = r->task->tc->train.eval_every, last = r->task->tc->train.rounds;
+    if (!r->task->test || round > last)
+        return UINT64_MAX;
+    uint64_t ahead = every ? (every - round % every) % every : last;
+    return ahead < last - round ? round + ahead : last;
 }
 
 bool dml_rounds_update_is_sound(const struct dml_rounds *r, const struct dml_comm_msg *msg,
@@ -112,9 +130,7 @@ static int diverged(const struct dml_rounds *r, struct dml_err *err)
 static int evaluate(struct dml_rounds *r, struct dml_err *err)
 {
     struct dml_task *task = r->task;
-    uint64_t every = task->tc->train.eval_every;
-    bool last = r->record.round == r->record.n_rounds;
-    if (!task->test || (!last && (every == 0 || r->record.round % every != 0)))
+    if (dml_rounds_next_evaluated(r, r->record.round) != r->record.round)
         return 0;
     uint64_t begin = dml_clock_now_us();
     struct dml_eval_result result;
@@ -137,9 +153,11 @@ int dml_rounds_end(struct dml_rounds *r, bool vec_is_new, const char *strategy, 
 {
     struct dml_task *task = r->task;
     struct dml_round *record = &r->record;
-    record->t_us = dml_clock_now_us() - r->begin_us;
+    uint64_t end_us = dml_clock_now_us();
+    record->t_us = end_us - r->begin_us;
+    r->begin_us = end_us;
     record->work_us = record->n_participants ? r->work_sum_us / record->n_participants : 0;
-    record->overhead_us = record->t_us > record->work_us ? record->t_us - record->work_us : 0;
+    record->overhead_us = (int64_t)record->t_us - (int64_t)record->work_us;
     record->loss = r->sample_sum > 0.0 ? r->loss_sum / r->sample_sum : 0.0;
     record->strategy = strategy;
     record->paradigm = dml_paradigm_get(task->tc->parallel.paradigm)->name;
@@ -149,12 +167,13 @@ int dml_rounds_end(struct dml_rounds *r, bool vec_is_new, const char *strategy, 
     record->sent_bytes = now.sent_bytes - r->before.sent_bytes;
     record->received_bytes = now.received_bytes - r->before.received_bytes;
     record->sending_us = now.sending_us - r->before.sending_us;
+    r->before = now;
     if (r->saved_bytes)
         record->unfiltered_bytes = record->sent_bytes + record->received_bytes + r->saved_bytes;
 
     r->totals.t_us += record->t_us;
     r->totals.work_us += record->work_us;
-    r->totals.overhead_us += record->overhead_us;
+    r->totals.overhead_us = (int64_t)r->totals.t_us - (int64_t)r->totals.work_us;
     r->totals.n_rounds++;
 
     if (!isfinite(record->loss) || !is_finite(task->vec, dml_model_n_vec(task->model)))

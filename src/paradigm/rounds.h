@@ -14,8 +14,8 @@ struct dml_rounds {
     struct dml_task *task;
     struct dml_round record;           /* of the current round */
     struct dml_round_worker *workers;  /* [nodes] */
-    struct dml_comm_stats before;      /* at the start of the round */
-    uint64_t begin_us;
+    struct dml_comm_stats before;      /* then */
+    uint64_t begin_us;                 /* of the round; after its end, when the clock stopped */
     double loss_sum, sample_sum;
     uint64_t work_sum_us;
     uint64_t saved_bytes;              /* by a filter, in this round; set before its end */
@@ -27,6 +27,13 @@ void dml_rounds_done(struct dml_rounds *r);
 
 /* The clock of the round starts here. */
 void dml_rounds_begin(struct dml_rounds *r, uint64_t round);
+
+/* The clock goes on from where the last round's stopped: for workers that train all the time. Not
+ * after an evaluation. */
+void dml_rounds_go_on(struct dml_rounds *r, uint64_t round);
+
+/* The first round from `round` on that is evaluated when it is over; UINT64_MAX: none. */
+uint64_t dml_rounds_next_evaluated(const struct dml_rounds *r, uint64_t round);
 
 /*
  * Whether an UPDATE or PROGRESS can be believed: all meta fields there, counts positive, and a body

@@ -11,6 +11,9 @@
  * The ledger decides who waits for whom. With staleness a worker goes on while its answer is under
  * way, one push ahead of it at most, so that a slow network slows it down instead of filling its
  * memory. A worker that is lost costs nothing but its share: the master has everything.
+ *
+ * Nobody begins a step behind a round that is evaluated before the evaluation is over: it is no part
+ * of T, so nobody may work meanwhile. Rounds that are not evaluated go over into each other.
  */
 #include <errno.h>
 #include <math.h>
@@ -31,6 +34,8 @@
 struct seat {
     uint64_t due_us;  /* when it must be heard of; DML_CLOCK_NEVER: it waits for us */
     uint64_t n_told;  /* rounds it has reported */
+    bool is_new;      /* its FIT is owed until the limit is raised */
+    bool is_held;     /* its answer was not given before the limit was raised */
 };
 
 struct server {
@@ -42,7 +47,9 @@ struct server {
     struct dml_comm_msg *reports; /* [n_reports] UPDATE of rounds that are not over */
     size_t n_reports, reports_room;
     uint64_t steps_per_epoch, steps_per_round;
-    uint64_t saved; /* bytes that the filter has saved in the rounds before */
+    uint64_t limit; /* the first step that may not begin yet */
+    uint64_t pause_us; /* of the evaluation before this round */
+    uint64_t saved;    /* bytes that the filter has saved in the rounds before */
 };
 
 static int server_init(struct server *s, struct dml_task *task)
@@ -100,6 +107,24 @@ static uint64_t step_deadline(const struct server *s)
     return us ? dml_clock_now_us() + us : DML_CLOCK_NEVER;
 }
 
+/* Tells a new one where to begin. */
+static int begin(struct server *s, uint32_t rank)
+{
+    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {
+        .kind = DML_MESSAGE_FIT,
+        .seq = dml_ledger_clock(s->ledger, rank),
+        .n_meta = DML_FIT_N_,
+        .meta = {[DML_FIT_EPOCH_STEPS] = (double)s->steps_per_epoch},
+        .body = dml_buf_new_copy(s->task->vec, dml_model_n_vec(s->task->model) * sizeof(float)),
+    };
+    if (!msg.body)
+        return -ENOMEM;
+    s->seats[rank].is_new = false;
+    s->seats[rank].due_us = step_deadline(s);
+    int r = dml_comm_send(s->task->comm, rank, &msg);
+    return r == -EPIPE ? 0 : r; /* its LOST will come */
+}
+
 /* Takes a worker that has its shard into the training. */
 static int admit(struct server *s, uint32_t rank)
 {
@@ -107,19 +132,9 @@ static int admit(struct server *s, uint32_t rank)
     if (r < 0)
         return r;
     uint64_t clock = dml_ledger_clock(s->ledger, rank);
-    _cleanup_(dml_message_donep) struct dml_comm_msg msg = {
-        .kind = DML_MESSAGE_FIT,
-        .seq = clock,
-        .n_meta = DML_FIT_N_,
-        .meta = {[DML_FIT_EPOCH_STEPS] = (double)s->steps_per_epoch},
-        .body = dml_buf_new_copy(s->task->vec, dml_model_n_vec(s->task->model) * sizeof(float)),
-    };
-    if (!msg.body)
-        return -ENOMEM;
-    s->seats[rank] = (struct seat){.due_us = step_deadline(s),
-                                   .n_told = clock / s->steps_per_round};
-    r = dml_comm_send(s->task->comm, rank, &msg);
-    return r == -EPIPE ? 0 : r; /* its LOST will come */
+    s->seats[rank] = (struct seat){
+        .due_us = DML_CLOCK_NEVER, .n_told = clock / s->steps_per_round, .is_new = true};
+    return clock < s->limit ? begin(s, rank) : 0;
 }
 
 /* Answers everybody who may go on. */
@@ -135,7 +150,8 @@ static int answer(struct server *s)
             .kind = DML_MESSAGE_PARAMS,
             .seq = dml_ledger_grant(s->ledger),
             .n_meta = DML_PARAMS_N_,
-            .meta = {[DML_PARAMS_TAKEN] = (double)dml_ledger_clock(s->ledger, rank)},
+            .meta = {[DML_PARAMS_TAKEN] = (double)dml_ledger_clock(s->ledger, rank),
+                     [DML_PARAMS_PAUSE_US] = s->seats[rank].is_held ? (double)s->pause_us : 0.0},
         };
         int r = dml_ledger_answer(s->ledger, rank, &msg.body);
         if (r == 0)
@@ -143,6 +159,7 @@ static int answer(struct server *s)
         if (r < 0 && r != -EPIPE)
             return r;
         s->seats[rank].due_us = step_deadline(s);
+        s->seats[rank].is_held = false;
     }
     return 0;
 }
@@ -150,7 +167,7 @@ static int answer(struct server *s)
 static void drop(struct server *s, uint32_t rank)
 {
     dml_ledger_drop(s->ledger, rank);
-    s->seats[rank].due_us = DML_CLOCK_NEVER;
+    s->seats[rank] = (struct seat){.due_us = DML_CLOCK_NEVER};
 }
 
 static int take_push(struct server *s, const struct dml_comm_msg *msg)
@@ -160,7 +177,10 @@ static int take_push(struct server *s, const struct dml_comm_msg *msg)
         return s->provision.state[rank] == DML_PROVISION_READY ? admit(s, rank) : 0;
     if (dml_ledger_push(s->ledger, rank, msg->seq, msg->body) < 0)
         return 0; /* what it had under way when it was left out */
-    s->seats[rank].due_us = DML_CLOCK_NEVER;
+    /* At the limit its report is still to come, and nothing else until the limit is raised. */
+    bool is_held = dml_ledger_handed_in(s->ledger, rank) >= s->limit;
+    s->seats[rank].is_held = is_held;
+    s->seats[rank].due_us = is_held ? step_deadline(s) : DML_CLOCK_NEVER;
     return 0;
 }
 
@@ -173,7 +193,7 @@ static int take_report(struct server *s, struct dml_comm_msg *io_msg)
         dml_ledger_handed_in(s->ledger, io_msg->from) < io_msg->seq * s->steps_per_round)
         return 0;
     seat->n_told++;
-    if (io_msg->seq == s->task->tc->train.rounds)
+    if (io_msg->seq * s->steps_per_round >= s->limit)
         seat->due_us = DML_CLOCK_NEVER;
     /* One that came back for the last steps of a round may have no samples to tell of. */
     if (!dml_rounds_update_is_sound(&s->rounds, io_msg, n_state))
@@ -274,11 +294,31 @@ static void close_round(struct server *s, uint64_t round)
     s->n_reports = kept;
 }
 
+/* The clock starts, then those who were held back, if they were. */
+static int open_round(struct server *s, uint64_t round)
+{
+    uint64_t n_rounds = s->task->tc->train.rounds;
+    s->pause_us = s->rounds.record.eval_us;
+    if (s->limit > (round - 1) * s->steps_per_round) {
+        dml_rounds_go_on(&s->rounds, round);
+        return answer(s);
+    }
+    dml_rounds_begin(&s->rounds, round);
+    uint64_t last = dml_rounds_next_evaluated(&s->rounds, round);
+    s->limit = (last < n_rounds ? last : n_rounds) * s->steps_per_round;
+    dml_ledger_limit(s->ledger, s->limit);
+    for (uint32_t rank = 1; rank < s->task->comm->size; rank++) {
+        int r = s->seats[rank].is_new ? begin(s, rank) : 0;
+        if (r < 0)
+            return r;
+    }
+    return answer(s);
+}
+
 static int run_round(struct server *s, uint64_t round, struct dml_err *err)
 {
-    dml_rounds_begin(&s->rounds, round);
+    int r = open_round(s, round);
     uint64_t end = dml_rounds_deadline(s->task);
-    int r = answer(s);
     while (r == 0 && !all_told(s, round)) {
         _cleanup_(dml_message_donep) struct dml_comm_msg msg = {0};
         uint64_t due = next_due(s);

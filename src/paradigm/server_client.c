@@ -109,13 +109,18 @@ static int begin(struct client *c, const struct dml_comm_msg *fit)
 
 static int take_params(struct client *c, const struct dml_comm_msg *msg)
 {
-    double taken = msg->n_meta == DML_PARAMS_N_ ? msg->meta[DML_PARAMS_TAKEN] : -1.0;
-    if (!c->feed || !msg->body || !(taken >= 0.0 && taken <= (double)c->step) ||
+    bool whole = msg->n_meta == DML_PARAMS_N_;
+    double taken = whole ? msg->meta[DML_PARAMS_TAKEN] : -1.0;
+    double pause = whole ? msg->meta[DML_PARAMS_PAUSE_US] : -1.0;
+    if (!c->feed || !msg->body || !(taken >= 0.0 && taken <= (double)c->step) || !(pause >= 0.0) ||
         dml_sparse_check(msg->body->data, msg->body->len, c->n_params) < 0)
         return -EPROTO;
     dml_sparse_set(msg->body->data, c->n_params, dml_stage_vec(c->stage));
     c->taken = (uint64_t)taken;
     c->grant = msg->seq;
+    /* No idleness: nobody trains while the master evaluates. */
+    uint64_t waited = dml_clock_now_us() - c->since_us;
+    c->since_us += pause < (double)waited ? (uint64_t)pause : waited;
     return 0;
 }
 

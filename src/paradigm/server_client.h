@@ -8,7 +8,8 @@ enum { DML_FIT_EPOCH_STEPS, DML_FIT_N_ };
 
 /* Meta of PARAMS; its seq is the last step that may begin. */
 enum {
-    DML_PARAMS_TAKEN, /* the first step whose gradient the master does not have */
+    DML_PARAMS_TAKEN,    /* the first step whose gradient the master does not have */
+    DML_PARAMS_PAUSE_US, /* how long the answer was held back for an evaluation */
     DML_PARAMS_N_
 };
 

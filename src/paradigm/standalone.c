@@ -67,7 +67,7 @@ static int follow(struct dml_provision *p, struct dml_rounds *rounds, struct dml
     int r = dml_comm_send(task->comm, RANK, &fit);
     for (uint64_t round = 1; r == 0 && round <= task->tc->train.rounds; round++) {
         if (round > 1)
-            dml_rounds_begin(rounds, round);
+            dml_rounds_go_on(rounds, round); /* as the worker does */
         _cleanup_(dml_message_donep) struct dml_comm_msg answer = {0};
         r = await_round(p, rounds, round, &answer, err);
         if (r < 0)

@@ -348,11 +348,11 @@ static void add_worker(struct dml_record *rec, const struct dml_round_worker *w)
         dml_record_int(rec, dml_record_worker_name(rec, w->rank, "THROTTLED"), w->throttled);
 }
 
-static void add_times(struct dml_record *rec, uint64_t t_us, uint64_t work_us, uint64_t overhead_us)
+static void add_times(struct dml_record *rec, uint64_t t_us, uint64_t work_us, int64_t overhead_us)
 {
     dml_record_int(rec, "DML_T_US", (int64_t)t_us);
     dml_record_int(rec, "DML_W_US", (int64_t)work_us);
-    dml_record_int(rec, "DML_O_US", (int64_t)overhead_us);
+    dml_record_int(rec, "DML_O_US", overhead_us);
 }
 
 void dml_event_round(struct dml_events *ev, const struct dml_event_run *run,
@@ -434,7 +434,7 @@ void dml_event_run_ended(struct dml_events *ev, const struct dml_event_run *run,
                       " ended: T %.4g s, W %.4g s (%.1f %%), O %.3g s, test loss %.4g, "
                       "accuracy %.1f %%",
                       seconds(totals->t_us), seconds(totals->work_us),
-                      percent(totals->work_us, totals->t_us), seconds(totals->overhead_us),
+                      percent(totals->work_us, totals->t_us), (double)totals->overhead_us / 1e6,
                       totals->loss, 100.0 * totals->accuracy);
     if (totals->n_lost > 0)
         dml_record_append(&rec, "; %u workers were lost on the way", totals->n_lost);

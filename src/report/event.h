@@ -61,7 +61,7 @@ struct dml_round {
     unsigned n_expected;                 /* nodes of the test case */
     uint64_t t_us;                       /* start of the round to the new global vector */
     uint64_t work_us;                    /* mean of the participants' work times */
-    uint64_t overhead_us;                /* t_us - work_us */
+    int64_t overhead_us;                 /* t_us - work_us */
     uint64_t sent_bytes, received_bytes; /* master's view, this round */
     uint64_t sending_us;                 /* something of the master's waited to be sent */
     uint64_t unfiltered_bytes; /* what both would have been without a significance filter; 0: none */
@@ -104,8 +104,9 @@ struct dml_event_cut {
 
 /* Totals of a run. */
 struct dml_run_totals {
-    uint64_t t_us, work_us, overhead_us; /* T, W, O */
-    uint64_t setup_us;                   /* shards to the workers, before T begins */
+    uint64_t t_us, work_us; /* T, W */
+    int64_t overhead_us;    /* O = T - W */
+    uint64_t setup_us;      /* shards to the workers, before T begins */
     uint64_t n_rounds;
     unsigned n_lost;       /* workers lost on the way */
     double loss, accuracy; /* final, on the test set */

@@ -99,7 +99,7 @@ static int draw_times(const struct page *p)
         }
         double foot = dml_chart_y(&c, 0), w = dml_chart_y(&c, s->w_s), t = dml_chart_y(&c, s->t_s);
         dml_svg_rect(p->svg, left, w, bar, foot - w, W_COLOR);
-        dml_svg_rect(p->svg, left, t, bar, w - t, O_COLOR);
+        dml_svg_rect(p->svg, left, t, bar, fmax(w - t, 0.0), O_COLOR);
         /* Side by side, so that neither hides the other. */
         dml_chart_error_bar(&c, x, s->w_s, s->w_s_sd, -bar / 5);
         dml_chart_error_bar(&c, x, s->t_s, s->t_s_sd, bar / 5);

@@ -43,6 +43,11 @@ static void put_uint(FILE *f, uint64_t x)
     (void)fprintf(f, ",%llu", (unsigned long long)x);
 }
 
+static void put_int(FILE *f, int64_t x)
+{
+    (void)fprintf(f, ",%lld", (long long)x);
+}
+
 static const char header[] =
     "name,label,nodes,cores,paradigm,strategy,model,dataset,repeat,failed,error,"
     "run_t_us,run_w_us,run_o_us,run_setup_us,run_lost,run_loss,run_accuracy,"
@@ -67,7 +72,7 @@ static void put_run(FILE *f, const struct dml_results *r, const struct dml_resul
     put_text(f, run->error ? run->error : "");
     put_uint(f, run->totals.t_us);
     put_uint(f, run->totals.work_us);
-    put_uint(f, run->totals.overhead_us);
+    put_int(f, run->totals.overhead_us);
     put_uint(f, run->totals.setup_us);
     put_uint(f, run->totals.n_lost);
     put_real(f, run->totals.loss);
@@ -81,7 +86,7 @@ static void put_round(FILE *f, const struct dml_round *round)
     put_uint(f, round->n_expected);
     put_uint(f, round->t_us);
     put_uint(f, round->work_us);
-    put_uint(f, round->overhead_us);
+    put_int(f, round->overhead_us);
     put_uint(f, round->sent_bytes);
     put_uint(f, round->received_bytes);
     put_real(f, round->loss);

@@ -101,7 +101,7 @@ static json_t *round_json(const struct dml_round *round)
     put_uint(&w, "expected", round->n_expected);
     put_uint(&w, "t_us", round->t_us);
     put_uint(&w, "w_us", round->work_us);
-    put_uint(&w, "o_us", round->overhead_us);
+    put(&w, "o_us", json_integer(round->overhead_us));
     put_uint(&w, "sending_us", round->sending_us);
     put_uint(&w, "sent_bytes", round->sent_bytes);
     put_uint(&w, "received_bytes", round->received_bytes);
@@ -130,7 +130,7 @@ static json_t *run_json(const struct dml_result_run *run)
     put(&w, "error", dml_json_text(run->error));
     put_uint(&w, "t_us", t->t_us);
     put_uint(&w, "w_us", t->work_us);
-    put_uint(&w, "o_us", t->overhead_us);
+    put(&w, "o_us", json_integer(t->overhead_us));
     put_uint(&w, "setup_us", t->setup_us);
     put_uint(&w, "n_rounds", t->n_rounds);
     put_uint(&w, "n_lost", t->n_lost);
@@ -259,6 +259,13 @@ static unsigned get_unsigned(const json_t *object, const char *key)
     return (unsigned)dml_json_get_uint(object, key, INT32_MAX, 0);
 }
 
+/* "o_us" of older versions was no less than 0, and its sums were no O. Both are counts: at most
+ * INT64_MAX. */
+static int64_t overhead(uint64_t t_us, uint64_t work_us)
+{
+    return (int64_t)t_us - (int64_t)work_us;
+}
+
 static void read_worker(const json_t *object, struct dml_round_worker *ret)
 {
     *ret = (struct dml_round_worker){
@@ -289,7 +296,6 @@ static int read_round(const json_t *object, struct dml_result_run *run)
         .n_expected = get_unsigned(object, "expected"),
         .t_us = get_count(object, "t_us"),
         .work_us = get_count(object, "w_us"),
-        .overhead_us = get_count(object, "o_us"),
         .sent_bytes = get_count(object, "sent_bytes"),
         .received_bytes = get_count(object, "received_bytes"),
         .sending_us = get_count(object, "sending_us"),
@@ -298,6 +304,7 @@ static int read_round(const json_t *object, struct dml_result_run *run)
         .evaluated = json_is_true(json_object_get(object, "evaluated")),
         .eval_us = get_count(object, "eval_us"),
     };
+    round.overhead_us = overhead(round.t_us, round.work_us);
     if (round.evaluated) {
         round.eval_loss = dml_json_get_real(object, "eval_loss", NAN);
         round.accuracy = dml_json_get_real(object, "accuracy", NAN);
@@ -325,7 +332,6 @@ static int read_run(const json_t *object, struct dml_result_case *c)
     run->totals = (struct dml_run_totals){
         .t_us = get_count(object, "t_us"),
         .work_us = get_count(object, "w_us"),
-        .overhead_us = get_count(object, "o_us"),
         .setup_us = get_count(object, "setup_us"),
         .n_rounds = get_count(object, "n_rounds"),
         .n_lost = get_unsigned(object, "n_lost"),
@@ -334,6 +340,7 @@ static int read_run(const json_t *object, struct dml_result_case *c)
         .sent_bytes = get_count(object, "sent_bytes"),
         .received_bytes = get_count(object, "received_bytes"),
     };
+    run->totals.overhead_us = overhead(run->totals.t_us, run->totals.work_us);
     run->failed = json_is_true(json_object_get(object, "failed"));
     const char *error = json_string_value(json_object_get(object, "error"));
     if (run->failed && !(run->error = strdup(error ? error : "no reason was recorded")))

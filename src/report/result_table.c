@@ -65,6 +65,8 @@ static struct dml_table *build(const struct dml_results *r, const struct dml_lab
             const struct column *c = &columns[k];
             int digits = decimals(c, s, r->n_cases);
             double mean = c->factor * value(&s[i], c->mean), sd = c->factor * value(&s[i], c->sd);
+            if (fabs(mean) < 0.5 * pow(10.0, -digits))
+                mean = 0.0; /* no "-0.00" */
             if (!isfinite(mean))
                 dml_table_add(t, "–");
             else if (s[i].n_runs > 1 &&

@@ -43,6 +43,7 @@ struct play {
     atomic_ullong n_begun[NODES + 1], n_pushed[NODES + 1]; /* steps */
     atomic_ullong most_ahead; /* steps of any worker before the slowest */
     atomic_uint n_fits[NODES + 1], n_over;
+    unsigned n_early;         /* steps begun before the evaluation that they wait for was over */
 };
 
 struct actor {
@@ -192,6 +193,16 @@ static void *act(void *arg)
     return NULL;
 }
 
+/* Listens when the evaluation of a round is over, but the next one has not begun. */
+static void look_for_early(void *arg, const struct dml_round *round)
+{
+    struct play *p = arg;
+    dml_clock_sleep_us(50000); /* to let the guilty be seen: the innocent need no time */
+    for (uint32_t rank = 1; round->evaluated && rank <= NODES; rank++)
+        if (p->n_begun[rank] > round->round * STEPS)
+            p->n_early += (unsigned)(p->n_begun[rank] - round->round * STEPS);
+}
+
 /* Rank 2 behaves as told, ranks 1 and 3 as the others. */
 static int play_with(struct play *p, const char *keys, uint64_t staleness, enum behaviour second,
                      enum behaviour others)
@@ -203,6 +214,8 @@ static int play_with(struct play *p, const char *keys, uint64_t staleness, enum 
              NODES, NODES, N_ROUNDS, BATCH, (unsigned long long)staleness, keys);
     *p = (struct play){.staleness = staleness};
     lab_init(&p->lab, text);
+    p->lab.on_round = look_for_early;
+    p->lab.on_round_arg = p;
     p->hub = dml_comm_hub_new(NODES + 1);
     struct dml_comm *comm = dml_comm_hub_get(p->hub, 0);
     struct actor actors[NODES];
@@ -234,13 +247,37 @@ static int play(struct play *p, const char *keys, uint64_t staleness, enum behav
 static void test_bound(void)
 {
     struct play p;
-    tap_int(play(&p, "", 2, SLOW), 0, "two fast workers and a slow one, staleness 2");
+    tap_int(play(&p, "[train]\neval-every = 1000\n", 2, SLOW), 0,
+            "two fast workers and a slow one, staleness 2");
     tap_int((long long)p.most_ahead, 2, "the fast ones go as far as they may, and no further");
     tap_int(p.n_over, NODES, "all hear that it is over");
     lab_done(&p.lab);
     tap_int(play(&p, "", 0, SLOW), 0, "the same, staleness 0");
     tap_int((long long)p.most_ahead, 0, "nobody is ahead of anybody");
     lab_done(&p.lab);
+}
+
+static void check_pause(const char *keys, uint64_t staleness, enum behaviour second,
+                        const char *what)
+{
+    struct play p;
+    char all[200];
+    snprintf(all, sizeof(all), "%s[cluster]\nquorum = 0.5\nstep-deadline = 2 s\n", keys);
+    tap_int(play(&p, all, staleness, second), 0, what);
+    tap_int(p.n_early, 0, "nobody trains while the master evaluates");
+    for (int i = 0; i < N_ROUNDS; i++)
+        tap_int(p.lab.rounds[i].overhead_us,
+                (long long)p.lab.rounds[i].t_us - (long long)p.lab.rounds[i].work_us, "O = T - W");
+    tap_int(p.n_over, second == DIES ? NODES - 1 : NODES, "all hear that it is over");
+    lab_done(&p.lab);
+}
+
+static void test_pause(void)
+{
+    check_pause("", 0, DILIGENT, "in step");
+    check_pause("", 2, DILIGENT, "bounded delay");
+    check_pause("", 2, DIES, "bounded delay, and a worker dies");
+    check_pause("[train]\neval-every = 2\n", 5, DILIGENT, "every second round is evaluated");
 }
 
 static void test_death(uint64_t staleness, const char *what)
@@ -290,6 +327,7 @@ static void test_lies(void)
 int main(void)
 {
     test_bound();
+    test_pause();
     test_death(0, "a synchronous run outlives a worker");
     test_death(3, "so does one with bounded delay");
     test_no_quorum();

@@ -56,6 +56,7 @@ static struct dml_result_run *add_run(struct dml_result_case *c, unsigned repeat
                                   .sending_us = 250000,
                                   .unfiltered_bytes = filtered ? 1000000 : 0,
                                   .workers = workers};
+        round.overhead_us = (int64_t)round.t_us;
         if (dml_results_add_round(run, &round) < 0)
             return NULL;
         run->totals.t_us += round.t_us;

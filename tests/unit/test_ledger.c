@@ -221,8 +221,32 @@ static void test_unsound(void)
     teardown(&f);
 }
 
+static void test_limit(void)
+{
+    struct fixture f;
+    setup(&f, 2, 3, 0.0);
+    dml_ledger_limit(f.l, 2);
+    tap_int((long long)dml_ledger_grant(f.l), 1, "a grant ends before the limit");
+    tap_int(push(&f, 1, 0, 1, 0), 0, "step 0 of rank 1");
+    tap_int(dml_ledger_answerable(f.l), 1, "is answered: step 1 may begin");
+    size_t count;
+    (void)answer(&f, 1, &count);
+    tap_int(push(&f, 1, 1, 1, 0), 0, "so is its step 1");
+    tap_int(dml_ledger_answerable(f.l), 0, "no answer to the last step before the limit");
+    tap_int(push(&f, 2, 0, 1, 0), 0, "step 0 of rank 2");
+    tap_int(dml_ledger_answerable(f.l), 2, "whoever is not there yet goes on");
+    (void)answer(&f, 2, &count);
+    tap_int(push(&f, 2, 1, 1, 0), 0, "as far as the limit");
+    tap_int(dml_ledger_answerable(f.l), 0, "where all wait");
+    dml_ledger_limit(f.l, 4);
+    tap_int((long long)dml_ledger_grant(f.l), 3, "raised, it lets them go on");
+    tap_int(dml_ledger_answerable(f.l), 1, "all of them");
+    teardown(&f);
+}
+
 int main(void)
 {
+    test_limit();
     test_synchronous();
     test_loss_of_a_member();
     test_bounded_delay();

@@ -183,6 +183,31 @@ static void test_recorder(void)
     tap_int((long long)r->n_cases, 2, "another label is another case");
 }
 
+/* O = T - W wherever it is told: in a round that reports more work than it took, too, and when an
+ * older version has written something else. */
+static void test_overhead(void)
+{
+    static const char old[] =
+        "{\"name\":\"t\",\"cases\":[{\"label\":\"1:1\",\"runs\":[{\"repeat\":1,\"failed\":false,"
+        "\"t_us\":9000,\"w_us\":7500,\"o_us\":2500,\"rounds\":["
+        "{\"round\":1,\"t_us\":5000,\"w_us\":2500,\"o_us\":2500},"
+        "{\"round\":2,\"t_us\":4000,\"w_us\":5000,\"o_us\":0}]}]}]}";
+    _cleanup_(dml_results_freep) struct dml_results *r = NULL;
+    _cleanup_(dml_mem_freep) char *json = NULL, *csv = NULL;
+    if (!tap_int(dml_results_from_json(old, strlen(old), "t.json", &r, NULL), 0, "read"))
+        return;
+    const struct dml_result_run *run = &r->cases[0].runs[0];
+    tap_int(run->totals.overhead_us, 1500, "O of the run");
+    tap_int(run->rounds[1].overhead_us, -1000, "O of a round with work of the time before");
+    struct dml_result_summary s;
+    dml_results_summary(r, 0, &s);
+    tap_near(s.t_s - s.w_s - s.o_s, 0.0, 1e-12, "T = W + O in the table");
+    tap_int(dml_results_to_json(r, &json), 0, "JSON");
+    tap_has(json, "\"o_us\": -1000", "has it");
+    tap_int(dml_results_to_csv(r, &csv), 0, "CSV");
+    tap_has(csv, ",4000,5000,-1000,", "has it");
+}
+
 static void test_json(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results(), *back = NULL;
@@ -359,6 +384,7 @@ int main(void)
     test_golden_tables();
     test_width();
     test_recorder();
+    test_overhead();
     test_json();
     test_bad_json();
     test_csv();
