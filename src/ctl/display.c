@@ -26,6 +26,8 @@ struct dml_display {
     pthread_t thread;
     bool ticking, closing;
     bool tty, quiet, drawn;
+    char failure[1024]; /* why the last run failed that has been told */
+    unsigned n_same;    /* runs after it that failed for the same reason, not yet told */
     struct dml_live live;
 };
 
@@ -42,6 +44,30 @@ static void erase(struct dml_display *d)
     if (d->drawn)
         (void)fputs("\r\033[K", stderr);
     d->drawn = false;
+}
+
+/* A matrix may fail as a whole: its reason is told once, and how often it came again. */
+static void tell_same(struct dml_display *d)
+{
+    if (!d->n_same)
+        return;
+    erase(d);
+    (void)fprintf(stderr, "%u more run%s failed for the same reason\n", d->n_same,
+                  d->n_same == 1 ? "" : "s");
+    d->n_same = 0;
+}
+
+static bool is_same_failure(struct dml_display *d, const char *message)
+{
+    static const char before[] = " failed: ";
+    const char *reason = strstr(message, before);
+    if (!reason)
+        return false;
+    if (d->failure[0] && !strcmp(reason, d->failure))
+        return true;
+    tell_same(d);
+    (void)snprintf(d->failure, sizeof(d->failure), "%s", reason);
+    return false;
 }
 
 static void draw(struct dml_display *d)
@@ -103,6 +129,7 @@ struct dml_display *dml_display_free(struct dml_display *d)
     (void)pthread_mutex_unlock(&d->lock);
     if (d->ticking)
         (void)pthread_join(d->thread, NULL);
+    tell_same(d);
     erase(d);
     (void)fflush(stderr);
     (void)pthread_cond_destroy(&d->wake);
@@ -155,7 +182,11 @@ void dml_display_record(struct dml_display *d, const char *json)
     (void)pthread_mutex_lock(&d->lock);
     enum dml_event_kind kind =
         dml_live_feed(&d->live, json, dml_clock_now_us(), message, sizeof(message));
-    if (worth_a_line(d, kind)) {
+    if (kind == DML_EVENT_RUN_FAILED && is_same_failure(d, message)) {
+        d->n_same++;
+    } else if (worth_a_line(d, kind)) {
+        if (kind == DML_EVENT_RUN_ENDED)
+            tell_same(d);
         erase(d);
         (void)fprintf(stderr, "%s\n", message);
     }

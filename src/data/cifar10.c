@@ -132,11 +132,19 @@ static int load(const struct dml_data_options *o, const char *path, struct dml_d
     return 0;
 }
 
+static bool shape(const struct dml_data_options *o, struct dml_dataset_shape *ret)
+{
+    (void)o;
+    *ret = (struct dml_dataset_shape){3, 32, 32, true, 10};
+    return true;
+}
+
 const struct dml_dataset_format dml_cifar10_format = {
     .name = "cifar10",
     .summary = "CIFAR-10, binary version: 60,000 colour images of 32x32 pixels, 10 classes",
     .default_path = DML_STATE_DIR "/datasets/cifar10",
     .where_to_get = "Get https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz, unpack it and "
                     "let path name its folder cifar-10-batches-bin",
+    .shape = shape,
     .load = load,
 };

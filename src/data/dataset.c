@@ -168,6 +168,14 @@ static int check(const struct dml_data_options *o, const char *path,
     return 0;
 }
 
+bool dml_dataset_foresee(const struct dml_data_options *o, struct dml_dataset_shape *ret)
+{
+    for (size_t i = 0; formats[i]; i++)
+        if (!strcmp(formats[i]->name, o->dataset))
+            return formats[i]->shape && formats[i]->shape(o, ret);
+    return false;
+}
+
 int dml_dataset_load(const struct dml_data_options *o, struct dml_dataset **ret_train,
                      struct dml_dataset **ret_test, struct dml_err *err)
 {

@@ -78,12 +78,21 @@ struct dml_data_options {
 
 extern const struct dml_opt dml_data_opts[];
 
+/* What the samples of a set look like, as far as it is known before the files are read. */
+struct dml_dataset_shape {
+    uint32_t channels, height, width;
+    bool has_classes;   /* n_classes is known */
+    uint32_t n_classes; /* 0 for regression */
+};
+
 /* One reader. A new format is one file with one of these, and a row in dataset.c. */
 struct dml_dataset_format {
     const char *name, *summary;
     const char *default_path;  /* NULL when `path` must be given */
     const char *where_to_get;  /* one sentence for people */
     bool is_codes; /* numbers are names, not quantities: never normalised */
+    /* NULL, or returns whether it is known. */
+    bool (*shape)(const struct dml_data_options *o, struct dml_dataset_shape *ret);
     /*
      * Fills both sets without statistics (mean, scale are set by dml_dataset_load()). `path` is
      * resolved. Errors: err names the file and what is wrong with it. On error nothing is set.
@@ -103,6 +112,9 @@ const struct dml_dataset_format *const *dml_dataset_formats(void);
  */
 int dml_dataset_load(const struct dml_data_options *o, struct dml_dataset **ret_train,
                      struct dml_dataset **ret_test, struct dml_err *err);
+
+/* What the options alone say; false: only the files do. */
+bool dml_dataset_foresee(const struct dml_data_options *o, struct dml_dataset_shape *ret);
 
 /* An empty set with room for n_samples; x, labels (or targets), mean = 0, scale = 1, class_names
  * all NULL. Checks every product. NULL when too large or out of memory. */

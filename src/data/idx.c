@@ -202,6 +202,14 @@ static int load_fashion(const struct dml_data_options *o, const char *path,
     return load_both(o, path, 10, names, ret_train, ret_test, err);
 }
 
+/* Of MNIST and what is called after it. */
+static bool shape(const struct dml_data_options *o, struct dml_dataset_shape *ret)
+{
+    (void)o;
+    *ret = (struct dml_dataset_shape){1, 28, 28, true, 10};
+    return true;
+}
+
 const struct dml_dataset_format dml_idx_format = {
     .name = "idx",
     .summary = "A folder of IDX files named as MNIST's, with any size of image and labels 0 to 255",
@@ -216,6 +224,7 @@ const struct dml_dataset_format dml_idx_mnist_format = {
     .default_path = DML_STATE_DIR "/datasets/mnist",
     .where_to_get = "Get its four .gz files from https://ossci-datasets.s3.amazonaws.com/mnist/ "
                     "and let path name their folder",
+    .shape = shape,
     .load = load_mnist,
 };
 
@@ -224,5 +233,6 @@ const struct dml_dataset_format dml_idx_fashion_format = {
     .summary = "Fashion-MNIST: 70,000 grey images of clothes, 28x28 pixels, 10 classes",
     .default_path = "/usr/share/datasets/fashion-mnist",
     .where_to_get = "Debian has it: apt install dataset-fashion-mnist",
+    .shape = shape,
     .load = load_fashion,
 };

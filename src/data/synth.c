@@ -129,19 +129,37 @@ static int load_table(const struct dml_data_options *o, const char *path,
     return make(o, DML_DATASET_F32, (uint32_t)o->synth_features, 1, ret_train, ret_test);
 }
 
+static bool shape_of_table(const struct dml_data_options *o, struct dml_dataset_shape *ret)
+{
+    *ret = (struct dml_dataset_shape){(uint32_t)o->synth_features, 1, 1, true,
+                                      o->task ? 0 : (uint32_t)o->synth_classes};
+    return true;
+}
+
+static bool shape_of_images(const struct dml_data_options *o, struct dml_dataset_shape *ret)
+{
+    for (uint32_t channels = 1; channels <= 3; channels += 2) {
+        uint64_t plane = o->synth_features / channels;
+        uint32_t side = (uint32_t)lrint(sqrt((double)plane));
+        if (plane && o->synth_features % channels == 0 && (uint64_t)side * side == plane) {
+            *ret = (struct dml_dataset_shape){channels, side, side, true,
+                                              (uint32_t)o->synth_classes};
+            return true;
+        }
+    }
+    return false;
+}
+
 static int load_images(const struct dml_data_options *o, const char *path,
                        struct dml_dataset **ret_train, struct dml_dataset **ret_test,
                        struct dml_err *err)
 {
     (void)path;
+    struct dml_dataset_shape s;
     if (o->task)
         return dml_err_set(err, -EINVAL, "synth-images has classes only: task = classification");
-    for (uint32_t channels = 1; channels <= 3; channels += 2) {
-        uint64_t plane = o->synth_features / channels;
-        uint32_t side = (uint32_t)lrint(sqrt((double)plane));
-        if (plane && o->synth_features % channels == 0 && (uint64_t)side * side == plane)
-            return make(o, DML_DATASET_U8, channels, side, ret_train, ret_test);
-    }
+    if (shape_of_images(o, &s))
+        return make(o, DML_DATASET_U8, s.channels, s.width, ret_train, ret_test);
     return dml_err_set(err, -EINVAL,
                        "synth-features = %" PRIu64 " is no square image: synth-images takes s*s "
                        "(784 for 28x28) or 3*s*s (3072 for 3x32x32)",
@@ -153,6 +171,7 @@ const struct dml_dataset_format dml_synth_format = {
     .summary = "Made up: a table of Gaussian blobs (or a linear function, task = regression)",
     .default_path = "",
     .where_to_get = "It needs no files",
+    .shape = shape_of_table,
     .load = load_table,
 };
 
@@ -161,5 +180,6 @@ const struct dml_dataset_format dml_synth_images_format = {
     .summary = "Made up: images of plane waves with noise, one pattern per class",
     .default_path = "",
     .where_to_get = "It needs no files",
+    .shape = shape_of_images,
     .load = load_images,
 };

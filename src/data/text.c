@@ -92,10 +92,17 @@ static int load(const struct dml_data_options *o, const char *path, struct dml_d
     return r < 0 ? r : dml_text_split(text, len, path, o, ret_train, ret_test, err);
 }
 
+static bool shape(const struct dml_data_options *o, struct dml_dataset_shape *ret)
+{
+    *ret = (struct dml_dataset_shape){(uint32_t)o->text_window, 1, 1, true, DML_TEXT_CODES};
+    return true;
+}
+
 const struct dml_dataset_format dml_text_format = {
     .name = "text",
     .summary = "Any text file: windows of characters, and the one that comes next",
     .where_to_get = "Any text of some 100 kB will do",
     .is_codes = true,
+    .shape = shape,
     .load = load,
 };

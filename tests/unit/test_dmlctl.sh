@@ -165,12 +165,41 @@ check 1 "slip.conf:13:" check $plugins "$tmp/slip.conf"
 check 1 "rounds" check $plugins "$tmp/slip.conf"
 check 1 "$tmp/none.conf" check "$tmp/none.conf"
 
+# A model that cannot fit its data set, before anything runs.
+sed 's/synth-features = 4/synth-features = 5/' "$tiny" >"$tmp/wide.conf"
+check 1 'takes samples of 4×1×1, the data set has 5×1×1 (dataset = synth)' check $plugins "$tmp/wide.conf"
+sed 's/synth-classes = 3/synth-classes = 4/' "$tiny" >"$tmp/many.conf"
+check 1 'has 3 outputs, the data set has 4 classes' run --local 2 $plugins "$tmp/many.conf"
+fits() { # DATASET LINE
+    printf '[model]\nname = %s\n[data]\ndataset = %s\n%s\n' "$tmp/tiny.model" "$@" >"$tmp/fits.conf"
+}
+fits cifar10 ''
+check 1 'the data set has 3×32×32 (dataset = cifar10)' check $plugins "$tmp/fits.conf"
+fits mnist ''
+check 1 'the data set has 1×28×28 (dataset = mnist)' check $plugins "$tmp/fits.conf"
+fits text 'path = x'
+check 1 'the data set has 64×1×1 (dataset = text)' check $plugins "$tmp/fits.conf"
+fits synth-images 'synth-features = 12'
+check 1 'the data set has 3×2×2 (dataset = synth-images)' check $plugins "$tmp/fits.conf"
+fits csv 'path = x
+features = a b c'
+check 1 'the data set has 3×1×1 (dataset = csv)' check $plugins "$tmp/fits.conf"
+fits csv 'path = x
+features = a b c d'
+check 0 '1 case' check $plugins "$tmp/fits.conf"
+fits idx 'path = x'
+check 0 '1 case' check $plugins "$tmp/fits.conf"
+
 # Runs inside the process.
 check 2 'a whole number from 1 to 255' run --local x "$tiny"
 check 2 'except with --local' run --save x "$tiny"
 check 1 'case 2:2 wants 2 workers, --local gives 1' run --local 1 $plugins "$tiny"
 check 1 'slip.conf:13:' run --local 2 $plugins "$tmp/slip.conf"
 check 3 "$tmp/none.sock" run --master "$none" "$tiny"
+fits csv "path = $tmp/none.csv"
+printf '[testcase]\nrepeats = 4\n' >>"$tmp/fits.conf"
+check 1 '3 more runs failed for the same reason' run --local 2 $plugins --results-dir "$tmp/fits" \
+    "$tmp/fits.conf"
 local="run --local 2 $plugins --results-dir $tmp/results"
 check 0 "Results: $tmp/results/tiny.json" $local "$tiny"
 check 0 'tiny 2:2, run 2/2 ended' $local "$tiny"
