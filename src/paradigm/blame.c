@@ -26,6 +26,7 @@ void dml_blame_again(struct dml_blame *b)
     memset(b->about, 0, b->size * sizeof(*b->about));
     memset(b->unreachable, 0, b->size * sizeof(*b->unreachable));
     b->n = 0;
+    b->waits = false;
 }
 
 void dml_blame_leg(struct dml_blame *b)
@@ -38,6 +39,7 @@ void dml_blame_leg(struct dml_blame *b)
 void dml_blame_add(struct dml_blame *b, uint32_t from, uint32_t about, bool unreachable)
 {
     b->n += b->about[from] == 0;
+    b->waits |= !unreachable;
     b->about[from] = about;
     b->unreachable[from] = unreachable;
 }

@@ -16,6 +16,7 @@ struct dml_blame {
     bool *unreachable;    /* [size] because it cannot reach it, not because nothing comes */
     unsigned char *tries; /* [size][size] lower rank first: how often, in this leg */
     unsigned n;           /* complaints */
+    bool waits;           /* one of them is that nothing comes */
     unsigned n_knots;     /* in this leg */
 };
 

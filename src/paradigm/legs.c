@@ -22,7 +22,9 @@
 
 /* After a first complaint: how long the others have to say theirs, and how long a worker that
  * cannot be reached has to turn out to be gone. Members' deadlines run from the last message each
- * has got, which differ by the computing of a step. */
+ * has got, which differ by the computing of a step. Who cannot reach another says so at once, the
+ * others only when step-deadline is over: the first of these gives them their time anew, or one
+ * would be taken for silent that is about to speak. */
 #define GRACE_US       10000000
 #define GRACE_REACH_US 2000000
 
@@ -155,7 +157,7 @@ static int take_complaint(struct legs *l, const struct dml_comm_msg *msg)
     uint64_t grace = unreachable ? GRACE_REACH_US : GRACE_US, now = dml_clock_now_us();
     if (grace > tc->cluster.step_deadline_us)
         grace = tc->cluster.step_deadline_us;
-    if (l->blame.n == 0)
+    if (l->blame.n == 0 || (!unreachable && !l->blame.waits))
         l->judge_us = now + grace;
     if (msg->body) {
         l->why[0] = ' ';
