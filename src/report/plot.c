@@ -269,8 +269,11 @@ static int draw_curves(const struct page *p)
 static int draw_break_even(const struct page *p)
 {
     struct dml_result_fit fit;
-    double even = NAN, x_max = 0.0, y_max = 0.0;
+    struct dml_result_break_even even;
+    double x_max = 0.0, y_max = 0.0;
     int r = dml_results_fit(p->r, &fit);
+    if (r == 0)
+        r = dml_results_break_even(p->r, &even);
     if (r < 0)
         return r == -EDOM ? -ENODATA : r;
     for (size_t i = 0; i < p->r->n_cases; i++) {
@@ -279,11 +282,10 @@ static int draw_break_even(const struct page *p)
         x_max = fmax(x_max, p->r->cases[i].nodes);
         y_max = fmax(y_max, fmax(p->s[i].w_s + p->s[i].w_s_sd, p->s[i].o_s + p->s[i].o_s_sd));
     }
-    bool meets = !dml_results_break_even(p->r, &even);
     /* A point far beyond what was measured is told, not shown: the axis stays readable. */
-    bool shown = meets && even <= 4.0 * x_max;
+    bool shown = even.kind == DML_RESULT_EVEN_FROM && even.nodes <= 4.0 * x_max;
     struct dml_chart c = chart_at(p, 70, 340);
-    c.x_max = dml_chart_end(fmax(x_max, shown ? even : 0.0) * 1.1, 10, true);
+    c.x_max = dml_chart_end(fmax(x_max, shown ? even.nodes : 0.0) * 1.1, 10, true);
     c.y_max = dml_chart_end(y_max * 1.05, 6, false);
     print_title(p, "work and overhead");
     dml_chart_y_axis(&c, "time [s]");
@@ -311,15 +313,22 @@ static int draw_break_even(const struct page *p)
     }
     char text[80];
     if (shown) {
-        double x = dml_chart_x(&c, even);
+        double x = dml_chart_x(&c, even.nodes);
         dml_svg_line(p->svg, x, c.top, x, c.top + c.height, DML_CHART_INK, 1.0, "2 3");
-        (void)snprintf(text, sizeof(text), "break-even: %.1f nodes", even);
-        bool left = even > 0.6 * c.x_max;
+        (void)snprintf(text, sizeof(text), "break-even: %.1f nodes", even.nodes);
+        bool left = even.nodes > 0.6 * c.x_max;
         dml_svg_text(p->svg, x + (left ? -6 : 6), c.top + 14, left ? DML_SVG_END : DML_SVG_START,
                      12, DML_CHART_INK, 0, text);
     } else {
-        (void)snprintf(text, sizeof(text),
-                       meets ? "break-even far beyond: %.0f nodes" : "no break-even", even);
+        static const char *const says[] = {
+            [DML_RESULT_EVEN_ABOVE] = "O exceeds W in every case",
+            [DML_RESULT_EVEN_BELOW] = "O stays below W in every case",
+            [DML_RESULT_EVEN_UNKNOWN] = "no break-even by these fits",
+        };
+        if (even.kind == DML_RESULT_EVEN_FROM)
+            (void)snprintf(text, sizeof(text), "break-even far beyond: %.0f nodes", even.nodes);
+        else
+            (void)snprintf(text, sizeof(text), "%s", says[even.kind]);
         dml_svg_text(p->svg, c.left + c.width - 4, c.top + 14, DML_SVG_END, 12, DML_CHART_INK, 0,
                      text);
     }

@@ -91,12 +91,23 @@ static inline double dml_results_fit_o(const struct dml_result_fit *fit, double 
     return fit->o_fixed + fit->o_per_node * nodes;
 }
 
-/*
- * The node count from which on the fitted O exceeds the fitted W.
- * Returns 0, or -EDOM when the cases do not say (fewer than two node counts, curves that never
- * meet).
- */
-int dml_results_break_even(const struct dml_results *r, double *ret_nodes);
+/* What the fits and the measured cases say together. */
+enum dml_result_even {
+    DML_RESULT_EVEN_FROM,    /* O exceeds W from `nodes` on, by the fits */
+    DML_RESULT_EVEN_ABOVE,   /* no such number; O exceeds W in every measured case */
+    DML_RESULT_EVEN_BELOW,   /* no such number; O exceeds W in no measured case */
+    DML_RESULT_EVEN_UNKNOWN, /* no such number; in some cases O exceeds W, in others not */
+};
+
+struct dml_result_break_even {
+    enum dml_result_even kind;
+    double nodes;            /* FROM: 1 or more */
+    bool as_measured;        /* FROM: only as far as was measured: O falls with the nodes */
+    size_t n_above, n_cases; /* measured cases in which O exceeds W; all */
+};
+
+/* Returns 0, -EDOM (as above), -ENOMEM. */
+int dml_results_break_even(const struct dml_results *r, struct dml_result_break_even *ret);
 
 /*
  * The tables for a terminal: aligned, within 80 columns where they can; below the first one what

@@ -140,22 +140,37 @@ static void print_failures(const struct dml_results *r, FILE *f)
         (void)fputc('\n', f);
 }
 
+#define FITS "the fits W = a + b/nodes and O = c + d nodes"
+
 static void print_break_even(const struct dml_results *r, FILE *f)
 {
-    struct dml_result_fit fit;
-    double nodes;
-    if (dml_results_fit(r, &fit) < 0)
+    struct dml_result_break_even even;
+    if (dml_results_break_even(r, &even) < 0)
         return;
     char text[512];
-    if (!dml_results_break_even(r, &nodes))
+    switch (even.kind) {
+    case DML_RESULT_EVEN_FROM:
         (void)snprintf(text, sizeof(text),
-                       "Break-even: by the fits W = a + b/nodes and O = c + d nodes, the overhead O "
-                       "exceeds the work W from about %.1f nodes on.",
-                       nodes);
-    else
+                       "Break-even: by " FITS ", the overhead O exceeds the work W from about %.1f "
+                       "nodes on%s.",
+                       even.nodes, even.as_measured ? ", as far as was measured" : "");
+        break;
+    case DML_RESULT_EVEN_ABOVE:
         (void)snprintf(text, sizeof(text),
-                       "Break-even: none; by the fits W = a + b/nodes and O = c + d nodes, the "
-                       "overhead O never exceeds the work W.");
+                       "Break-even: the overhead O exceeds the work W in every measured case.");
+        break;
+    case DML_RESULT_EVEN_BELOW:
+        (void)snprintf(text, sizeof(text),
+                       "Break-even: none found; the overhead O stays below the work W in every "
+                       "measured case, and " FITS " do not say from how many nodes on it will not.");
+        break;
+    case DML_RESULT_EVEN_UNKNOWN:
+        (void)snprintf(text, sizeof(text),
+                       "Break-even: none found; the overhead O exceeds the work W in %zu of %zu "
+                       "measured cases, but " FITS " do not say from how many nodes on.",
+                       even.n_above, even.n_cases);
+        break;
+    }
     dml_table_wrap(text, WIDTH, 0, 0, f);
 }
 

@@ -84,6 +84,24 @@ static void test_pictures(void)
     }
 }
 
+static void test_no_break_even(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    _cleanup_(dml_mem_freep) char *below = NULL, *above = NULL;
+    for (size_t i = 0; i < r->n_cases; i++)
+        for (size_t k = 0; k < 2; k++)
+            r->cases[i].runs[k].totals.overhead_us = 1000000;
+    for (size_t k = 0; k < 2; k++)
+        r->cases[2].runs[k].totals.work_us = 90000000;
+    tap_int(dml_plot_draw(r, DML_PLOT_BREAK_EVEN, &below), 0, "O below W");
+    tap_has(below, ">O stays below W in every case<", "is said");
+    for (size_t i = 0; i < r->n_cases; i++)
+        for (size_t k = 0; k < 2; k++)
+            r->cases[i].runs[k].totals.overhead_us = 99000000;
+    tap_int(dml_plot_draw(r, DML_PLOT_BREAK_EVEN, &above), 0, "O above W");
+    tap_has(above, ">O exceeds W in every case<", "is said");
+}
+
 static void test_odd_results(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
@@ -140,6 +158,7 @@ int main(void)
 {
     test_steps();
     test_pictures();
+    test_no_break_even();
     test_odd_results();
     test_save();
     return tap_done();

@@ -57,14 +57,67 @@ static void test_break_even(void)
     const double b = 21.5277777777777777 / 0.240740740740740741, a = 165.5 / 3.0 - b * 11.0 / 18.0;
     const double half = (-2.9 / 3.0 - a) / 4.0, want = -half + sqrt(half * half + b / 2.0);
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
-    double nodes = 0.0;
-    tap_int(dml_results_break_even(r, &nodes), 0, "there is a break-even");
-    tap_near(nodes, want, 1e-9, "where the fitted curves meet");
-    tap_near(nodes, 7.07, 0.01, "which is about 7 nodes");
+    struct dml_result_break_even even;
+    tap_int(dml_results_break_even(r, &even), 0, "there is a break-even");
+    tap_near(even.nodes, want, 1e-9, "where the fitted curves meet");
+    tap_near(even.nodes, 7.07, 0.01, "which is about 7 nodes");
     r->cases[0].nodes = r->cases[1].nodes = 3;
-    tap_int(dml_results_break_even(r, &nodes), -EDOM, "one node count says nothing");
-    r->cases[0].nodes = 3, r->cases[1].nodes = 2, r->cases[2].nodes = 1;
-    tap_int(dml_results_break_even(r, &nodes), -EDOM, "work that grows with the nodes is no law");
+    tap_int(dml_results_break_even(r, &even), -EDOM, "one node count says nothing");
+}
+
+/* Four cases of one run each, given W and O in seconds; what is said of them. */
+static void check_even(const double w_s[4], const double o_s[4], enum dml_result_even kind,
+                       double nodes, const char *sentence)
+{
+    static const unsigned n_nodes[] = {1, 2, 4, 8};
+    static const char *const labels[] = {"1:1", "2:2", "4:4", "8:8"};
+    _cleanup_(dml_results_freep) struct dml_results *r = dml_results_new("even");
+    for (size_t i = 0; r && i < 4; i++) {
+        struct dml_result_case *c =
+            dml_results_add_case(r, labels[i], "federated", "", "m", "d", n_nodes[i], 1.0);
+        struct dml_result_run *run = c ? dml_results_add_run(c, 0) : NULL;
+        if (!run)
+            return;
+        run->totals.work_us = (uint64_t)(w_s[i] * 1e6);
+        run->totals.overhead_us = (int64_t)(o_s[i] * 1e6);
+        run->totals.t_us = run->totals.work_us + (uint64_t)run->totals.overhead_us;
+    }
+    struct dml_result_break_even even;
+    tap_int(dml_results_break_even(r, &even), 0, sentence);
+    tap_int(even.kind, kind, "its kind");
+    if (kind == DML_RESULT_EVEN_FROM)
+        tap_near(even.nodes, nodes, 1e-3, "nodes");
+    _cleanup_(dml_mem_freep) char *text = table_of(r);
+    for (char *c = text; c && *c; c++)
+        *c = *c == '\n' ? ' ' : *c;
+    tap_has(text, sentence, "what is printed");
+    tap_ok(!strstr(text, "never"), "nothing is said for ever");
+}
+
+static void test_other_laws(void)
+{
+    static const double halving[] = {8, 4, 2, 1}, rising[] = {1, 1.1, 1.2, 1.3};
+    check_even(halving, (double[]){3, 3, 3, 3}, DML_RESULT_EVEN_FROM, 8.0 / 3.0,
+               "exceeds the work W from about 2.7 nodes on.");
+    /* 8/n = 3.2 - 0.1 n at n = (3.2 - √7.04) / 0.2 = 2.7335. */
+    check_even(halving, (double[]){3.1, 3.0, 2.8, 2.4}, DML_RESULT_EVEN_FROM, 2.7335,
+               "from about 2.7 nodes on, as far as was measured.");
+    check_even(halving, (double[]){0.4, 0.38, 0.34, 0.26}, DML_RESULT_EVEN_BELOW, 0.0,
+               "the overhead O stays below the work W in every measured case");
+    check_even(rising, (double[]){2, 2, 2, 2}, DML_RESULT_EVEN_ABOVE, 0.0,
+               "the overhead O exceeds the work W in every measured case.");
+    check_even(rising, (double[]){3, 2.5, 2.2, 2.1}, DML_RESULT_EVEN_ABOVE, 0.0,
+               "the overhead O exceeds the work W in every measured case.");
+    check_even((double[]){0.4, 0.2, 0.1, 0.05}, (double[]){1, 2, 4, 8}, DML_RESULT_EVEN_ABOVE, 0.0,
+               "the overhead O exceeds the work W in every measured case.");
+    /* A line is no law of work: its fit, A + B / n, never goes below 3. */
+    check_even((double[]){9, 8, 6, 2}, (double[]){3, 3, 3, 3}, DML_RESULT_EVEN_UNKNOWN, 0.0,
+               "the overhead O exceeds the work W in 1 of 4 measured cases");
+    /* 0.1 + 0.4 n = 1.3 - 0.32 / n. */
+    check_even(rising, (double[]){0.5, 0.9, 1.7, 3.3}, DML_RESULT_EVEN_FROM, 2.7042,
+               "exceeds the work W from about 2.7 nodes on.");
+    check_even(rising, (double[]){2, 0.5, 2, 0.5}, DML_RESULT_EVEN_UNKNOWN, 0.0,
+               "the overhead O exceeds the work W in 2 of 4 measured cases");
 }
 
 static void test_golden_tables(void)
@@ -381,6 +434,7 @@ int main(void)
 {
     test_summary();
     test_break_even();
+    test_other_laws();
     test_golden_tables();
     test_width();
     test_recorder();
