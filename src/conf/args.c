@@ -106,7 +106,7 @@ static int apply(const struct dml_args *args, const char *name, const char *valu
         return 0;
     const struct dml_opt *opt = dml_opt_find(args->table, NULL, name);
     if (opt) {
-        int r = dml_opt_set(opt, target, value, "command line", 0, err);
+        int r = dml_daemon_set(opt, target, value, "command line", 0, err);
         return r == -EINVAL ? -EBADRQC : r;
     }
     const struct dml_args_switch *s = find_switch(args, name);

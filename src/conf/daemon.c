@@ -16,6 +16,8 @@
 #include "base/ini.h"
 #include "base/mem.h"
 #include "conf/known.h"
+#include "rpc/channel.h"
+#include "rpc/listen.h"
 
 #define LOG_TARGETS "auto journal json text none" /* enum dml_log_target */
 #define LOG_HELP    "Where records go; auto: the journal if stderr is it, else JSON lines"
@@ -97,6 +99,46 @@ const struct dml_opt dml_worker_opts[] = {
     {0},
 };
 
+/* How others reach this worker; they have their own Unix sockets. */
+static int check_peer_address(const char *address, struct dml_err *err)
+{
+    char target[DML_CHANNEL_TARGET_MAX];
+    if (!strncmp(address, "unix:", 5) || dml_channel_target(address, target, NULL) < 0)
+        return dml_err_set(err, -EINVAL,
+                           "\"%.200s\" is no address for other workers: wanted host, host:port or "
+                           "[address]:port, with a port from 1 to 65535.",
+                           address);
+    return 0;
+}
+
+static int check_master(const char *address, struct dml_err *err)
+{
+    char target[DML_CHANNEL_TARGET_MAX];
+    return dml_channel_target(address, target, err);
+}
+
+int dml_daemon_set(const struct dml_opt *row, void *target, const char *value, const char *file,
+                   unsigned line, struct dml_err *err)
+{
+    static const struct {
+        const char *name;
+        int (*check)(const char *address, struct dml_err *err);
+    } addresses[] = {
+        {"listen", dml_listen_check},
+        {"peer-listen", dml_listen_check},
+        {"peer-address", check_peer_address},
+        {"master", check_master},
+    };
+    struct dml_err why = {0};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < ARRAY_SIZE(addresses); i++)
+        if (value && value[0] && !strcmp(row->name, addresses[i].name))
+            r = addresses[i].check(value, &why);
+    if (r < 0)
+        return dml_err_at(err, r, file, line, "%s.%s: %s", row->section, row->name, why.text);
+    return dml_opt_set(row, target, value, file, line, err);
+}
+
 int dml_daemon_load(const struct dml_opt *table, void *target, const char *path, bool must_exist,
                     struct dml_err *err)
 {
@@ -113,7 +155,7 @@ int dml_daemon_load(const struct dml_opt *table, void *target, const char *path,
         const struct dml_opt *row = NULL;
         r = dml_known_find(tables, e, &row, err);
         if (r == 0)
-            r = dml_opt_set(row, target, e->value, e->file, e->line, err);
+            r = dml_daemon_set(row, target, e->value, e->file, e->line, err);
     }
     return r;
 }

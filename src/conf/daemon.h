@@ -38,6 +38,13 @@ extern const struct dml_opt dml_master_opts[];
 extern const struct dml_opt dml_worker_opts[];
 
 /*
+ * dml_opt_set() for a row of these tables, after a look at what is an address: gRPC finds out late
+ * or never. Errors as dml_opt_set().
+ */
+int dml_daemon_set(const struct dml_opt *row, void *target, const char *value, const char *file,
+                   unsigned line, struct dml_err *err);
+
+/*
  * Reads FILE and FILE.d / *.conf into a struct already filled with defaults. A missing FILE is an
  * error only when `must_exist`. Returns 0, -EINVAL with file, line and the nearest known key, …
  */

@@ -28,7 +28,9 @@
 static int refuse(const char *name, struct dml_err *err)
 {
     return dml_err_set(
-        err, -EINVAL, "\"%s\" is no address: wanted host, host:port, [address]:port or unix:/path.",
+        err, -EINVAL,
+        "\"%.200s\" is no address: wanted host, host:port, [address]:port or unix:/path, with a port "
+        "from 1 to 65535.",
         name);
 }
 

@@ -7,7 +7,9 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <stdbool.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -15,6 +17,9 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+
+#define HOST_MAX 256
+#define PORT_MAX 65535
 
 /* 0 when one could listen there. */
 static int try_listen(const struct addrinfo *ai)
@@ -30,15 +35,36 @@ static int try_listen(const struct addrinfo *ai)
     return 0;
 }
 
-int dml_listen_explain(const char *address, struct dml_err *err)
+/* gRPC takes a port modulo 65536. */
+int dml_listen_check(const char *address, struct dml_err *err)
 {
-    char host[256];
+    static const char letters[] =
+        ":ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-_%";
     const char *colon = strrchr(address, ':');
     size_t len = colon ? (size_t)(colon - address) : 0;
-    if (!colon || len == 0 || len >= sizeof(host) || strspn(colon + 1, "0123456789") == 0)
+    bool ok = len > 0 && len < HOST_MAX;
+    if (ok && address[0] == '[') /* the colons of IPv6 are within */
+        ok = len > 2 && address[len - 1] == ']' && strspn(address + 1, letters) == len - 2;
+    else if (ok)
+        ok = strspn(address, letters + 1) == len;
+    size_t digits = ok ? strspn(colon + 1, "0123456789") : 0;
+    ok = digits > 0 && digits <= 5 && !colon[1 + digits] && atoi(colon + 1) <= PORT_MAX;
+    if (!ok)
         return dml_err_set(err, -EINVAL,
-                           "Cannot listen on \"%s\": wanted address:port, such as [::]:7077.",
-                           address);
+                           "Cannot listen on \"%.200s\": wanted address:port, such as [::]:7077 or "
+                           "192.168.1.2:7077, with a port from 0 (any that is free) to %d.",
+                           address, PORT_MAX);
+    return 0;
+}
+
+int dml_listen_explain(const char *address, struct dml_err *err)
+{
+    char host[HOST_MAX];
+    int r = dml_listen_check(address, err);
+    if (r < 0)
+        return r;
+    const char *colon = strrchr(address, ':');
+    size_t len = (size_t)(colon - address);
     memcpy(host, address, len);
     host[len] = '\0';
     const char *name = host;
@@ -50,7 +76,6 @@ int dml_listen_explain(const char *address, struct dml_err *err)
     int e = getaddrinfo(name, colon + 1, &hints, &list);
     if (e)
         return dml_err_set(err, -EINVAL, "Cannot listen on \"%s\": %s.", address, gai_strerror(e));
-    int r = 0;
     for (struct addrinfo *ai = list; ai && r == 0; ai = ai->ai_next)
         r = try_listen(ai);
     freeaddrinfo(list);

@@ -3,6 +3,12 @@
 
 struct dml_err;
 
+/*
+ * Whether one could ask to listen there: address:port, the address a name or IPv4, or IPv6 in
+ * brackets, the port 0 (any free one) to 65535. Returns 0 or -EINVAL with a sentence that says so.
+ */
+int dml_listen_check(const char *address, struct dml_err *err);
+
 /* After listening on `address` failed: the reason as a negative errno and a sentence. */
 int dml_listen_explain(const char *address, struct dml_err *err);
 

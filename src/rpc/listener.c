@@ -111,6 +111,9 @@ int dml_listener_new(struct dml_loop *loop, dml_listener_call_fn fn, void *arg,
 int dml_listener_add_tcp(struct dml_listener *l, const char *address, uint16_t *ret_port,
                          struct dml_err *err)
 {
+    int r = dml_listen_check(address, err);
+    if (r < 0)
+        return r;
     grpc_server_credentials *credentials = grpc_insecure_server_credentials_create();
     int port = grpc_server_add_http2_port(l->grpc, address, credentials);
     grpc_server_credentials_release(credentials);

@@ -46,15 +46,19 @@ int main(int argc, char **argv)
     dml_args_block_signals(&signals);
     struct dml_worker_options options = {0};
     struct dml_err err = {0};
+    bool check = false;
     const struct dml_args args = {
         .program = "dmlworkerd",
         .summary = "Trains models together with the other workers of a dml master.",
         .config = DML_SYSCONFDIR "/dmlworkerd.conf",
         .table = dml_worker_opts,
+        .switches =
+            (const struct dml_args_switch[]){{"check", "check the configuration, and end", &check},
+                                             {0}},
     };
     _cleanup_(dml_worker_freep) struct dml_worker *worker = NULL;
     int r = dml_args_parse(&args, argc, argv, &options, &err);
-    if (!r)
+    if (!r && !check)
         r = dml_worker_new(&options, &worker, &err);
     if (worker)
         watch(worker, &signals);

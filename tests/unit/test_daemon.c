@@ -76,6 +76,62 @@ static void test_load(void)
     dml_opt_done(dml_master_opts, &m);
 }
 
+/* One key in a file of its own; returns what loading it does. */
+static int load_one(const struct dml_opt *table, const char *key, const char *value,
+                    struct dml_err *err)
+{
+    union {
+        struct dml_master_options m;
+        struct dml_worker_options w;
+    } target = {0};
+    _cleanup_(dml_mem_freep) char *text =
+        dml_mem_printf("[%s]\n%s = %s\n", table[0].section, key, value);
+    _cleanup_(dml_mem_freep) char *path = put("address.conf", text);
+    *err = (struct dml_err){0};
+    (void)dml_opt_defaults(table, &target);
+    int r = dml_daemon_load(table, &target, path, true, err);
+    dml_opt_done(table, &target);
+    return r;
+}
+
+static void test_addresses(void)
+{
+    static const char *const ears[] = {"[::]:7077", "[::1]:0", "127.0.0.1:65535", "pi-1.local:7077",
+                                       "[fe80::1]:1"};
+    static const char *const no_ears[] = {
+        "99999", "7077", "[::]:99999", "[::]:65536", "127.0.0.1:", ":7077", "[::]", "::1:7077",
+        "[::]:70x", "[::]:-1", "[]:7077", "[::]]:7077", "[a b]:1", "a b:1", "unix:/run/x", "*:7077",
+        "[::]:184467440737095516"};
+    static const char *const targets[] = {"pi1", "pi1.local:7077", "[::1]:7077", "fe80::1", "10.0.0.1"};
+    static const char *const no_targets[] = {"pi1:99999", "pi1:0", "pi1:", "a b", "[::1", "pi1:70x",
+                                             "http://pi1"};
+    struct dml_err err;
+    for (size_t i = 0; i < ARRAY_SIZE(ears); i++) {
+        tap_int(load_one(dml_master_opts, "listen", ears[i], &err), 0, ears[i]);
+        tap_int(load_one(dml_worker_opts, "peer-listen", ears[i], &err), 0, ears[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(no_ears); i++) {
+        tap_int(load_one(dml_master_opts, "listen", no_ears[i], &err), -EINVAL, no_ears[i]);
+        tap_int((int)err.line, 2, "with its line");
+        tap_has(err.text, "with a port from 0 (any that is free) to 65535", "and what is allowed");
+        tap_int(load_one(dml_worker_opts, "peer-listen", no_ears[i], &err), -EINVAL, no_ears[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(targets); i++) {
+        tap_int(load_one(dml_worker_opts, "master", targets[i], &err), 0, targets[i]);
+        tap_int(load_one(dml_worker_opts, "peer-address", targets[i], &err), 0, targets[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(no_targets); i++) {
+        tap_int(load_one(dml_worker_opts, "master", no_targets[i], &err), -EINVAL, no_targets[i]);
+        tap_has(err.text, "with a port from 1 to 65535", "with what is allowed");
+        tap_int(load_one(dml_worker_opts, "peer-address", no_targets[i], &err), -EINVAL,
+                no_targets[i]);
+    }
+    tap_int(load_one(dml_worker_opts, "peer-listen", "", &err), 0, "to listen nowhere");
+    tap_int(load_one(dml_worker_opts, "master", "unix:/run/x", &err), 0, "a master's socket");
+    tap_int(load_one(dml_worker_opts, "peer-address", "unix:/run/x", &err), -EINVAL,
+            "no worker has one");
+}
+
 static void test_mistakes(void)
 {
     static const struct {
@@ -112,6 +168,7 @@ int main(void)
         return 99;
     test_defaults();
     test_load();
+    test_addresses();
     test_mistakes();
     _cleanup_(dml_mem_freep) char *clean = dml_mem_printf("rm -rf %s", dir);
     return system(clean) == 0 ? tap_done() : 99;
