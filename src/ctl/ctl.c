@@ -44,6 +44,18 @@ static const struct dml_ctl_command *choose(const char *name)
     return NULL;
 }
 
+/* What was printed has arrived. An error may be older than the last flush: of a long answer whose end
+ * went into an empty buffer. Returns r, or DML_CTL_FAILED instead of DML_CTL_OK. */
+static int finish(int r)
+{
+    errno = 0;
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || r != DML_CTL_OK)
+        return r;
+    (void)fprintf(stderr, "dmlctl: cannot write the answer%s%s\n", errno ? ": " : "",
+                  errno ? strerror(errno) : "");
+    return DML_CTL_FAILED;
+}
+
 static int run_command(const struct dml_ctl_command *cmd, struct dml_ctl *ctl, int argc,
                        char **argv, int first)
 {
@@ -59,19 +71,14 @@ static int run_command(const struct dml_ctl_command *cmd, struct dml_ctl *ctl, i
         return r;
     if (ctl->help) {
         dml_ctl_help(cmd);
-        return DML_CTL_OK;
+        return finish(DML_CTL_OK);
     }
     if (n_args < cmd->min_args)
         return dml_ctl_usage(cmd, "something is missing: dmlctl %s %s", cmd->name, cmd->args);
     if (n_args > cmd->max_args)
         return dml_ctl_usage(cmd, "'%s' is one argument too many: dmlctl %s %s",
                              args[cmd->max_args], cmd->name, cmd->args);
-    r = cmd->exec(ctl, options, args, n_args);
-    if (fflush(stdout) != 0 && r == DML_CTL_OK) {
-        (void)fprintf(stderr, "dmlctl: cannot write the answer: %s\n", strerror(errno));
-        return DML_CTL_FAILED;
-    }
-    return r;
+    return finish(cmd->exec(ctl, options, args, n_args));
 }
 
 int dml_ctl_main(int argc, char **argv)
@@ -86,13 +93,13 @@ int dml_ctl_main(int argc, char **argv)
         return r;
     if (ctl.version) {
         (void)puts("dmlctl " PACKAGE_VERSION);
-        return DML_CTL_OK;
+        return finish(DML_CTL_OK);
     }
     if (next >= argc) {
         if (!ctl.help)
             return dml_ctl_usage(NULL, "a command is missing.");
         dml_ctl_help(NULL);
-        return DML_CTL_OK;
+        return finish(DML_CTL_OK);
     }
     const struct dml_ctl_command *cmd = choose(argv[next]);
     return cmd ? run_command(cmd, &ctl, argc, argv, next + 1) : DML_CTL_USAGE;

@@ -131,6 +131,29 @@ else
     ls "$tmp/plots/deep" | sed 's/^/# /'
 fi
 
+# full WORD…: dmlctl WORD… onto a full disk fails and says so.
+full() {
+    n=$((n + 1))
+    out=$("$ctl" "$@" 2>&1 >/dev/full)
+    got=$?
+    case $got:$out in
+    1:*'cannot write the answer'*) echo "ok $n - dmlctl $* on a full disk" ;;
+    *)
+        failed=1
+        echo "not ok $n - dmlctl $* on a full disk"
+        echo "# status $got, wanted 1; said: $out"
+        ;;
+    esac
+}
+if [ -c /dev/full ]; then
+    full report --csv "$results/three-cases.json"
+    full report --json "$results/three-cases.json"
+    full report "$results/three-cases.json"
+    full report --help
+    full --help
+    full --version
+fi
+
 # Test cases.
 tiny=$tmp/tiny.conf
 cat >"$tmp/tiny.model" <<END
