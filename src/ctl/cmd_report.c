@@ -67,6 +67,10 @@ static int exec(struct dml_ctl *ctl, const void *options, char **args, int n_arg
     _cleanup_(dml_results_freep) struct dml_results *results = NULL;
     _cleanup_(dml_mem_freep) char *text = NULL;
     struct dml_err err = {0};
+    if (o->plots && !*o->plots)
+        return dml_ctl_usage(&dml_cmd_report, "--plots needs the name of a folder, not nothing.");
+    if (o->csv && ctl->json)
+        return dml_ctl_usage(&dml_cmd_report, "--csv and --json are two answers: choose one.");
     int r = load(ctl, n_args > 0 ? args[0] : NULL, &results, &err);
     if (r < 0)
         return dml_ctl_fail(r, &err);
@@ -83,6 +87,10 @@ static int exec(struct dml_ctl *ctl, const void *options, char **args, int n_arg
         r = o->nodes ? dml_results_nodes_csv(results, &text) : dml_results_to_csv(results, &text);
     else
         dml_results_print_table(results, o->nodes, stdout);
+    if (r == -ENODATA)
+        (void)dml_err_set(&err, r,
+                          "no node of these results has figures of its own: they are kept where "
+                          "nodes hand each other data in every step");
     if (r < 0)
         return dml_ctl_fail(r, &err);
     if (text)

@@ -172,16 +172,19 @@ int dml_results_nodes_csv(const struct dml_results *r, char **ret_csv)
     size_t len = 0;
     FILE *f = open_memstream(&text, &len);
     int e = f ? 0 : -ENOMEM;
+    size_t n_rows = 0;
     if (e == 0)
         (void)fputs(nodes_header, f);
     for (size_t i = 0; e == 0 && i < r->n_cases; i++) {
         struct dml_flow flow;
         e = dml_flow_make(&r->cases[i], &flow);
-        for (size_t k = 0; e == 0 && k < flow.n_nodes; k++)
+        for (size_t k = 0; e == 0 && k < flow.n_nodes; k++, n_rows++)
             put_node(f, r, &r->cases[i], &flow, &flow.nodes[k]);
         if (e == 0)
             dml_flow_done(&flow);
     }
+    if (e == 0 && n_rows == 0)
+        e = -ENODATA;
     if (e == 0)
         return finish(f, &text, ret_csv);
     if (f)

@@ -278,8 +278,13 @@ void dml_results_print_flow(const struct dml_results *r, bool all_nodes, FILE *f
         (void)fputc('\n', f);
         print_steps(&x, f);
     }
-    if (n_nodes == 0)
+    if (n_nodes == 0) {
+        if (all_nodes)
+            dml_table_wrap("No node has figures of its own: they are kept where nodes hand each "
+                           "other data in every step.",
+                           WIDTH, 0, 0, f);
         return;
+    }
     if (n_nodes > NODES_SHOWN && !all_nodes) {
         (void)fputs("What each node did: dmlctl report --nodes.\n", f);
         return;

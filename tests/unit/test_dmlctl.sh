@@ -116,6 +116,21 @@ check 0 'accuracy%' report "$results/three-cases.json"
 check 0 'name,label,nodes' report --csv "$results/three-cases.json"
 check 0 '"w_share_sd":' report --json "$results/three-cases.json"
 check 0 '4 plots are in' report --plots "$tmp/plots/deep" "$results/three-cases.json"
+check 2 'needs the name of a folder' report --plots '' "$results/three-cases.json"
+check 2 '--csv and --json are two answers' report --csv --json "$results/three-cases.json"
+check 1 'no node of these results has figures' report --csv --nodes "$results/three-cases.json"
+check 0 'No node has figures of its own' report --nodes "$results/three-cases.json"
+n=$((n + 1))
+out=$(ulimit -f 0 && "$ctl" report --plots "$tmp/limited" "$results/three-cases.json" 2>&1)
+got=$?
+case $got:$out in
+1:*'File too large'*) echo "ok $n - plots beyond the limit of a file's size are an error" ;;
+*)
+    failed=1
+    echo "not ok $n - plots beyond the limit of a file's size are an error"
+    echo "# status $got, wanted 1; said: $out"
+    ;;
+esac
 check 1 'not a file of results' report "$results/empty.json"
 check 1 'not valid JSON' report "$results/torn.json"
 check 1 "$tmp/none.json" report "$tmp/none.json"
