@@ -16,7 +16,7 @@ static char *table_of(const struct dml_results *r)
     char *text = NULL;
     size_t len = 0;
     FILE *f = open_memstream(&text, &len);
-    dml_results_print_table(r, true, f);
+    dml_results_print_table(r, false, f);
     (void)fclose(f);
     return text;
 }
