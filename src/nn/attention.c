@@ -57,7 +57,7 @@ static int prepare(struct dml_layer *l, char *why, size_t why_len)
     l->n_weights = (size_t)(4 * c * c);
     l->n_biases = (size_t)(4 * c);
     l->fan_in = l->fan_out = (size_t)c;
-    l->n_saved = (size_t)(t * 3 * c + heads * t * t + t * c);
+    l->n_saved = t * 3 * c + heads * t * t + t * c;
     l->n_scratch = l->n_saved; /* the same in inference, and its gradients in backward */
     l->macs = 4 * t * c * c + 2 * t * t * c;
     return 0;

@@ -66,8 +66,8 @@ static size_t room_of(const struct dml_layer *l)
 static size_t block_of(const struct dml_layer *l)
 {
     size_t floats = l->parts[0].n_weights > BLOCK_FLOATS ? l->parts[0].n_weights : BLOCK_FLOATS;
-    size_t n = floats / (dml_layer_size(l->in) + dml_layer_size(l->out));
-    return n < 1 ? 1 : n > BLOCK_MAX ? BLOCK_MAX : n;
+    uint64_t n = floats / ((uint64_t)dml_layer_size(l->in) + dml_layer_size(l->out));
+    return n < 1 ? 1 : n > BLOCK_MAX ? BLOCK_MAX : (size_t)n;
 }
 
 /* Blocks of nearly equal size: a product of the last few samples alone would be a slow one. */
@@ -89,7 +89,7 @@ static struct space space_of(const struct dml_layer *l, const struct dml_layer_p
 {
     size_t room = room_of(l);
     struct space s;
-    s.s1 = (double *)(void *)(p->scratch + dml_kernel_round((size_t)conv_of(l)->n_scratch));
+    s.s1 = (double *)(void *)(p->scratch + dml_kernel_round(conv_of(l)->n_scratch));
     s.s2 = s.s1 + room;
     s.a = (float *)(void *)(s.s2 + room);
     s.b = s.a + room;
@@ -102,8 +102,8 @@ static struct space space_of(const struct dml_layer *l, const struct dml_layer_p
 static uint64_t scratch_of(const struct dml_layer *l)
 {
     uint64_t n = block_of(l);
-    return dml_kernel_round((size_t)conv_of(l)->n_scratch) + 7 * room_of(l) +
-           dml_kernel_round((size_t)n * dml_layer_size(l->in)) + n * dml_layer_size(l->out);
+    return dml_kernel_round(conv_of(l)->n_scratch) + 7 * room_of(l) +
+           dml_kernel_round(n * dml_layer_size(l->in)) + n * dml_layer_size(l->out);
 }
 
 /* ---- what follows the convolution --------------------------------------------------------- */

@@ -55,7 +55,8 @@ static struct plan plan_of(const struct dml_layer *l)
     size_t lanes = l->kernel->patches->lanes;
     n.by_winograd = n.k == DML_WINOGRAD_K;
     n.by_windows =
-        !n.by_winograd && (n.o + lanes - 1) / lanes * lanes * 4 * n.windows <= n.o * n.span;
+        !n.by_winograd &&
+        (uint64_t)((n.o + lanes - 1) / lanes * lanes) * 4 * n.windows <= (uint64_t)n.o * n.span;
     n.o_row = dml_kernel_round(n.o);
     n.w_row = dml_kernel_round(n.k * n.c);
     n.w_size = n.k * n.w_row;
@@ -65,8 +66,8 @@ static struct plan plan_of(const struct dml_layer *l)
     n.framed = (uint64_t)n.o * (n.k + 2) * n.f_row + DML_KERNEL_SLACK;
     uint64_t taps = (uint64_t)n.k * n.k * n.c;
     uint64_t fore =
-        n.picture +
-        (n.by_windows ? (taps + 1) * n.o_row : n.o * n.y_row + DML_KERNEL_SLACK + taps * (n.o + 1));
+        n.picture + (n.by_windows ? (taps + 1) * n.o_row
+                                  : (uint64_t)n.o * n.y_row + DML_KERNEL_SLACK + taps * (n.o + 1));
     uint64_t back = 2 * n.picture + n.packed + n.framed + n.windows * (3 * (uint64_t)n.o + 1) +
                     2 * n.o + 2 * DML_KERNEL_SLACK;
     if (n.by_winograd)

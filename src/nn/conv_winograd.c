@@ -25,8 +25,8 @@ static struct dml_kernel_winograd_form form_of(const struct dml_layer *l)
     f.half = dml_kernel_round((f.h + K / 2) * f.tiles) + DML_KERNEL_ROW;
     f.v_point = 2 * f.c * f.half + DML_KERNEL_SLACK;
     f.u_point = dml_kernel_round(f.c * K * f.o) + DML_KERNEL_ROW;
-    size_t most = SUMS / (2 * DML_WINOGRAD_POINTS * f.o * f.tiles);
-    f.band = most < 1 ? 1 : most < f.h ? most : f.h;
+    uint64_t most = SUMS / (2 * DML_WINOGRAD_POINTS * (uint64_t)f.o * f.tiles);
+    f.band = most < 1 ? 1 : most < f.h ? (size_t)most : f.h;
     f.m_row = dml_kernel_round(f.band * f.tiles);
     return f;
 }
@@ -41,7 +41,7 @@ static struct plan plan_of(const struct dml_kernel_winograd_form *f)
     uint64_t taps = (uint64_t)f->c * K;
     struct plan n;
     n.v = (uint64_t)f->c * (2 * f->h + K - 1) * f->x_row + DML_KERNEL_SLACK;
-    n.m = n.v + DML_WINOGRAD_POINTS * (uint64_t)f->v_point;
+    n.m = n.v + DML_WINOGRAD_POINTS * (2 * (uint64_t)f->c * f->half + DML_KERNEL_SLACK);
     n.some = n.m + 2 * DML_WINOGRAD_POINTS * (uint64_t)f->o * f->m_row + DML_KERNEL_SLACK;
     n.u = n.some + 6 * (uint64_t)f->m_row + DML_KERNEL_SLACK;
     n.wt = n.u + DML_WINOGRAD_POINTS * (uint64_t)f->u_point;

@@ -49,9 +49,7 @@ static struct division divide(const struct dml_crew_options *o)
     d.n_threads = n_threads < most ? n_threads : (unsigned)most;
     d.slice = (size_t)((batch + d.n_threads - 1) / d.n_threads);
     /* The same chunks with recompute: they decide the bits. */
-    size_t some = dml_model_workspace(m, 32, true), more = dml_model_workspace(m, 64, true);
-    size_t per_sample = (more - some) / 32 + 1;
-    size_t most_samples = CHUNK_FLOATS / per_sample;
+    size_t most_samples = (size_t)(CHUNK_FLOATS / dml_model_per_sample(m));
     most_samples = most_samples < 4 ? 4 : most_samples > CHUNK_MAX ? CHUNK_MAX : most_samples;
     size_t n_chunks = (d.slice + most_samples - 1) / most_samples;
     d.chunk = (d.slice + n_chunks - 1) / n_chunks;

@@ -16,7 +16,8 @@
 /* Rows that are read in whole vectors are padded to this many floats (one AVX-512 register). */
 #define DML_KERNEL_ROW 16
 
-static inline size_t dml_kernel_round(size_t n)
+/* In 64 bits, as all sizes of scratch are that nobody has checked yet. */
+static inline uint64_t dml_kernel_round(uint64_t n)
 {
     return (n + DML_KERNEL_ROW - 1) / DML_KERNEL_ROW * DML_KERNEL_ROW;
 }

@@ -74,7 +74,7 @@ struct dml_layer {
     size_t n_state;             /* floats that are kept with the model but not trained */
     size_t fan_in, fan_out;
     enum dml_layer_fill fill;
-    size_t n_saved;     /* floats per sample from forward to backward, besides x and y */
+    uint64_t n_saved;   /* floats per sample from forward to backward, besides x and y */
     size_t n_kept;      /* the same, whatever B */
     uint64_t n_scratch; /* floats of working space, whatever B */
     size_t n_meeting;   /* doubles of a row of the meeting's board */

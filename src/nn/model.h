@@ -180,6 +180,8 @@ uint64_t dml_model_whole_macs(const struct dml_model *m);
  */
 size_t dml_model_workspace(const struct dml_model *m, size_t batch, bool training);
 size_t dml_model_workspace_recompute(const struct dml_model *m, size_t batch);
+/* Floats that each further sample of a training pass takes: can be counted for any model. */
+uint64_t dml_model_per_sample(const struct dml_model *m);
 
 /* The two parts of a training workspace: what backward wants of forward, and what serves one pass.
  * For passes that wait for their backward side by side and share the second part. */

@@ -342,6 +342,10 @@ static int add_layer(struct dml_parser *p, const struct dml_layer_type *type)
         return dml_err_at(p->err, r, p->file, p->line,
                           "layer %zu (%s) cannot take %u×%u×%u from %s: %s", m->n_layers + 1,
                           l->words, l->in.c, l->in.h, l->in.w, dml_parser_words(p, before), why);
+    /* Here already: whatever comes after may count its numbers in a size_t of 32 bits. */
+    if ((uint64_t)l->out.c * l->out.h * l->out.w > DML_MODEL_FLOATS_MAX)
+        return dml_err_at(p->err, -EINVAL, p->file, p->line,
+                          "%s: needs more than 1 GiB of memory for one sample", l->words);
     p->tip = (int)m->n_layers++;
     return 0;
 }

@@ -87,6 +87,13 @@ size_t dml_model_workspace_recompute(const struct dml_model *m, size_t batch)
     return addressable(lay_out(m, batch, true, NULL) + turns(m, batch, m->n_dx_buffers));
 }
 
+uint64_t dml_model_per_sample(const struct dml_model *m)
+{
+    uint64_t some = lay_out(m, 32, false, NULL) + turns(m, 32, m->n_dx_buffers);
+    uint64_t more = lay_out(m, 64, false, NULL) + turns(m, 64, m->n_dx_buffers);
+    return (more - some) / 32 + 1;
+}
+
 size_t dml_model_kept(const struct dml_model *m, size_t batch, bool recompute)
 {
     return addressable(lay_out(m, batch, recompute, NULL));

@@ -118,6 +118,17 @@ static void test_mistakes(void)
         {"name a\ninput 16777216\nlinear 16777216\n", 3, "parameters"},
         {"name a\ninput 65536 64 64\nconv 65536 kernel 64\n", 3, "parameters"},
         {"name a\ninput 1 16384 16384\nrelu\nmax-pool 4096\nlinear 2\n", 3, "1 GiB"},
+        /* What they need is little or nothing modulo 2^32. */
+        {"name a\ninput 4096\nembedding 96 size 256\nposition\nattention 256\nlinear 2\n", 5,
+         "1 GiB"},
+        {"name a\ninput 1 6 16388\nconv 65536 kernel 5 method direct\nrelu\nmax-pool 2\n"
+         "global-avg-pool\nlinear 2\n",
+         3, "1 GiB"},
+        {"name a\ninput 1 256 256\nconv 65535 kernel 1 bias no\nbatch-norm\nrelu\n"
+         "global-avg-pool\nlinear 2\n",
+         3, "1 GiB"},
+        {"name a\ninput 2048 1 20664\nconv 1 kernel 51 padding 50 method direct\nlinear 2\n", 3,
+         "1 GiB"},
         {"name a\ninput 3 8 8\nlinear 2\nloss cross-entropy smoothing\n", 4, "a number is allowed"},
         {"name a\ninput 3 8 8\nlinear 2\nloss cross-entropy smoothing 2\n", 4, "smoothing"},
         {"name a\ninput 3 8 8\nlinear 1\nloss mse smoothing 0.1\n", 4, "smoothing"},
@@ -394,6 +405,9 @@ static void test_bounds(void)
         tap_ok(sizeof(size_t) > 4 ? got >= least && got < 16 * least : got == SIZE_MAX,
                "the workspace of 65536 samples is counted or called too large");
         tap_ok(sizeof(size_t) > 4 || !dml_mem_floats(got), "and not granted in 32 bits");
+        uint64_t per_sample = dml_model_per_sample(m);
+        tap_ok(per_sample >= 1 << 24 && per_sample < 16 << 24,
+               "what each sample takes is counted, %llu floats", (unsigned long long)per_sample);
     }
     char text[2048];
     size_t len = (size_t)snprintf(text, sizeof(text), "name t\ninput 1 8192 8192\nglobal-avg-pool\n");
