@@ -72,7 +72,7 @@ for name in worker2 worker3; do
     ok "and will after a boot" inside $name systemctl is-enabled dmlworkerd
     ok "it says that it seeks a master" until_true status_has $name dmlworkerd 'trying to reach'
     ok "its master is named" typed $name \
-        "mkdir -p /etc/dml/dmlworkerd.conf.d && printf '[worker]\nmaster = master\n' >/etc/dml/dmlworkerd.conf.d/master.conf"
+        "printf '[worker]\nmaster = master\n' | tee /etc/dml/dmlworkerd.conf.d/master.conf"
     ok "the worker takes it" typed $name systemctl restart dmlworkerd
 done
 echo "# dml-worker with all it needs beyond the base system: ${size:-unknown}"
@@ -136,7 +136,6 @@ lap "the user's story"
 ok "a long experiment" typed master "systemctl stop dmlmasterd
     sed -i -e 's/^nodes = .*/nodes = 3:3/' -e 's/^rounds = .*/rounds = 1000000/' $testcase
     printf '[cluster]\nround-deadline = 10\nquorum = 0.3\n' >>$testcase
-    mkdir -p /etc/dml/dmlmasterd.conf.d
     printf '[master]\nbeat-timeout = 12 s\n' >/etc/dml/dmlmasterd.conf.d/test.conf
     systemctl start dmlmasterd"
 mark
