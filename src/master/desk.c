@@ -179,7 +179,8 @@ static bool may(const struct dml_desk *d, const struct request *q, struct dml_er
     else
         (void)dml_err_set(err, -EACCES,
                           "over the network this master answers questions only; run and stop work "
-                          "on its own machine (or with remote = full in dmlmasterd.conf)");
+                          "on its own machine, or with remote = full in its dmlmasterd.conf and "
+                          "after systemctl restart dmlmasterd");
     return false;
 }
 

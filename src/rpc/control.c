@@ -8,10 +8,12 @@
 #include "rpc/control.h"
 
 #include <errno.h>
+#include <grp.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/err.h"
 #include "rpc/channel.h"
@@ -127,17 +129,38 @@ static int nobody(struct dml_control *c, const char *reason, struct dml_err *err
                              : "Is dmlmasterd running there, and is the port open?");
 }
 
+/* Who may not open the socket is told whose it is; what cannot be found out is left away. */
+static int not_allowed(struct dml_control *c, const char *path, struct dml_err *err)
+{
+    struct stat st;
+    struct group entry, *found = NULL;
+    char names[4096], folder[DML_CHANNEL_TARGET_MAX];
+    (void)snprintf(folder, sizeof(folder), "%s", path);
+    char *slash = strrchr(folder, '/');
+    if (slash && slash > folder)
+        *slash = '\0';
+    if (stat(path, &st) == 0 || stat(folder, &st) == 0)
+        (void)getgrgid_r(st.st_gid, &entry, names, sizeof(names), &found);
+    if (!found)
+        return dml_err_set(err, -EACCES,
+                           "This user may not talk to the master at %s: use sudo, or become a "
+                           "member of the group that owns the socket.",
+                           c->name);
+    return dml_err_set(err, -EACCES,
+                       "This user may not talk to the master at %s: use sudo, or become a member of "
+                       "group %s (sudo adduser $USER %s, then log in anew).",
+                       c->name, found->gr_name, found->gr_name);
+}
+
 static int probe(struct dml_control *c, struct dml_err *err)
 {
     if (strncmp(c->name, "unix:", 5) != 0)
         return 0;
     const char *path = c->name + 5;
-    int r = dml_listen_probe(!strncmp(path, "///", 3) ? path + 2 : path);
+    path += strncmp(path, "///", 3) ? 0 : 2;
+    int r = dml_listen_probe(path);
     if (r == -EACCES || r == -EPERM)
-        return dml_err_set(err, -EACCES,
-                           "This user may not talk to the master at %s: use sudo, or become a "
-                           "member of the group that owns the socket.",
-                           c->name);
+        return not_allowed(c, path, err);
     return r < 0 ? nobody(c, strerror(-r), err) : 0;
 }
 

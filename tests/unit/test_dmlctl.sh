@@ -62,6 +62,27 @@ check 1 'there are no strategies in' strategies --plugin-dir "$tmp/none"
 check 2 'something is missing: dmlctl evaluate MODEL DATASET' evaluate x
 check 1 "$tmp/none" evaluate "$tmp/none" cifar10
 
+# Who may not open the socket is told which group may.
+mkdir "$tmp/closed" && chmod 755 "$tmp" || exit 99
+real=$ctl group=$(id -gn)
+if [ "$(id -u)" = 0 ]; then # who may open anything
+    group=daemon
+    chgrp daemon "$tmp/closed" && chmod 750 "$tmp/closed"
+    printf '#!/bin/sh\nexec setpriv --reuid=65534 --regid=65534 --clear-groups "%s" "$@"\n' "$ctl" >"$tmp/as"
+    chmod 755 "$tmp/as"
+    ctl=$tmp/as
+else
+    chmod 0 "$tmp/closed"
+fi
+if "$ctl" --version >"$tmp/said" 2>&1; then
+    check 1 "a member of group $group (sudo adduser \$USER $group" --master "unix:$tmp/closed/x.sock" status
+else
+    n=$((n + 1))
+    echo "ok $n - the group that may # SKIP another user cannot run $real: $(head -n 1 "$tmp/said")"
+fi
+ctl=$real
+chmod 700 "$tmp/closed"
+
 # Nobody listens there: exit status 3, a sentence that names the target.
 none=unix:$tmp/none.sock
 for command in status workers watch stop report; do
