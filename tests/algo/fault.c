@@ -153,13 +153,19 @@ static void *resurrect(void *arg)
     return NULL;
 }
 
-static void release(void *arg, const struct dml_round *round)
+static void on_round(void *arg, const struct dml_round *round)
 {
     struct theatre *t = arg;
+    if (t->fault.on_round)
+        t->fault.on_round(t->lab, round);
+    bool comes = t->fault.comes_back && atomic_load(&t->died);
     if (t->fault.release_at && round->round >= t->fault.release_at) {
         atomic_store(&t->released, true);
-        dml_clock_sleep_us(50000); /* rounds this small would be over before it is heard of */
+        comes = true;
     }
+    /* Rounds this small would be over before it is heard of. Of 60, together half a minute. */
+    if (comes && round->n_participants < t->lab->cases->cases[0].testcase.nodes)
+        dml_clock_sleep_us(round->round * 20000);
 }
 
 int fault_run(struct lab *lab, const struct fault *fault)
@@ -167,7 +173,7 @@ int fault_run(struct lab *lab, const struct fault *fault)
     struct theatre t = {.lab = lab, .fault = *fault};
     uint32_t n = (uint32_t)lab->cases->cases[0].testcase.nodes;
     pthread_t healer;
-    lab->on_round = release;
+    lab->on_round = on_round;
     lab->on_round_arg = &t;
     t.hub = dml_comm_hub_new(n + 1);
     struct dml_comm *comm = dml_comm_hub_get(t.hub, 0);
@@ -185,4 +191,25 @@ int fault_run(struct lab *lab, const struct fault *fault)
         (void)pthread_join(t.actors[i].thread, NULL);
     dml_comm_hub_free(t.hub);
     return r;
+}
+
+static void *run_scene(void *arg)
+{
+    struct fault_scene *s = arg;
+    s->r = fault_run(&s->lab, &s->fault);
+    return NULL;
+}
+
+void fault_begin(struct fault_scene *s)
+{
+    if (pthread_create(&s->thread, NULL, run_scene, s) != 0) {
+        printf("Bail out! no thread\n");
+        exit(1);
+    }
+}
+
+int fault_end(struct fault_scene *s)
+{
+    (void)pthread_join(s->thread, NULL);
+    return s->r;
 }

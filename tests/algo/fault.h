@@ -27,7 +27,21 @@ struct fault {
     unsigned at;         /* number of the message to another worker, from 0 */
     bool comes_back;     /* DIE: another worker takes its place, a moment later */
     unsigned release_at; /* STOP: goes on after so many rounds; 0: when the run is over */
+    /* After every round, by the master half; NULL: nothing. */
+    void (*on_round)(struct lab *lab, const struct dml_round *round);
 };
 
-/* Runs the lab's case with a fault. Returns what the master half did. */
+/* Runs the lab's case with a fault. Returns what the master half did. Who comes back or goes on is
+ * waited for a little after each round. */
 int fault_run(struct lab *lab, const struct fault *fault);
+
+/* The same beside others, for runs that mostly wait for a deadline: fill in lab and fault, begin,
+ * and look at lab no more before the end, which returns what fault_run() did. */
+struct fault_scene {
+    struct lab lab;
+    struct fault fault;
+    pthread_t thread;
+    int r;
+};
+void fault_begin(struct fault_scene *s);
+int fault_end(struct fault_scene *s);

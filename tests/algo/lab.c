@@ -1,5 +1,6 @@
 #include "lab.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <syslog.h>
@@ -53,6 +54,12 @@ static void write_file(const char *dir, const char *name, const char *text)
     }
 }
 
+/* Once: other labs may be at work. */
+static void keep_quiet(void)
+{
+    dml_log_init(DML_LOG_NONE, "lab", LOG_DEBUG);
+}
+
 void lab_init(struct lab *lab, const char *text)
 {
     lab_init_model(lab, MODEL, text);
@@ -74,7 +81,8 @@ void lab_init_model(struct lab *lab, const char *model, const char *text)
     int r = dml_testcase_parse(whole, strlen(whole), "lab.conf", plugins, &lab->cases, &lab->err);
     if (r < 0)
         bail("the test case does not parse", &lab->err, r);
-    dml_log_init(DML_LOG_NONE, "lab", LOG_DEBUG);
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, keep_quiet);
     lab->events = dml_events_new();
     if (dml_events_listen(lab->events, remember, lab) < 0)
         bail("listen", &lab->err, -1);

@@ -87,13 +87,6 @@ static void test_wait(void)
     }
     lab_done(&lab);
     lab_done(&calm);
-
-    fault.comes_back = false;
-    lab_init(&lab, CASE "[cluster]\non-loss = wait\nwait = 300 ms\n");
-    tap_int(fault_run(&lab, &fault), -ENOLINK, "waiting ends");
-    tap_has(lab.err.text, "round 2 cannot go on: it needs 3 workers, 2 can train",
-            "with a sentence");
-    lab_done(&lab);
 }
 
 /* A newcomer takes part from the next leg on. */
@@ -111,79 +104,127 @@ static void test_return(void)
     lab_done(&lab);
 }
 
-static void test_quorum(void)
+/* ------------------------------------------------------------------ deadlines */
+
+/* After the first round: to get ready may take its time. */
+static void wait_briefly(struct lab *lab, const struct dml_round *round)
 {
-    struct lab lab;
-    struct fault fault = {.kind = FAULT_DIE, .rank = 1, .at = 40};
-    lab_init(&lab, CASE "[cluster]\nquorum = 1\nround-deadline = 300 ms\n");
-    tap_int(fault_run(&lab, &fault), -ENOLINK, "without a quorum the run ends");
-    tap_has(lab.err.text, "it needs 3 workers, 2 can train", "and says who was missing");
-    lab_done(&lab);
+    (void)round;
+    lab->cases->cases[0].cluster.wait_us = 300000;
 }
 
-static void test_stop(void)
+static void hurry(struct lab *lab, const struct dml_round *round)
 {
-    struct lab lab;
-    struct fault fault = {.kind = FAULT_STOP, .rank = 2, .at = ROUND + 5};
+    (void)round;
+    lab->cases->cases[0].cluster.round_deadline_us = 2000000;
+}
+
+static void test_wait_in_vain(struct lab *lab, int r)
+{
+    tap_int(r, -ENOLINK, "waiting ends");
+    tap_has(lab->err.text, "round 2 cannot go on: it needs 3 workers, 2 can train",
+            "with a sentence");
+}
+
+static void test_quorum(struct lab *lab, int r)
+{
+    tap_int(r, -ENOLINK, "without a quorum the run ends");
+    tap_has(lab->err.text, "it needs 3 workers, 2 can train", "and says who was missing");
+}
+
+static void test_stop(struct lab *lab, int r)
+{
     struct plain plain = {.absent = 2, .absent_from = 1};
-    lab_init(&lab, CASE "[cluster]\nstep-deadline = 300 ms\n");
-    if (tap_int(fault_run(&lab, &fault), 0, "a run outlives a worker that stands still")) {
-        tap_int(lab.rounds[1].n_participants, 2, "the others go on");
-        tap_has(lab.lost, "worker 2 lost", "the record names it");
-        tap_has(lab.lost, "longer than step-deadline (0.3 s) in round 2", "and says why");
-        plain_train(&plain, &lab, 3, 1);
-        compare(&lab, &plain, "from the last agreed state");
+    if (tap_int(r, 0, "a run outlives a worker that stands still")) {
+        tap_int(lab->rounds[1].n_participants, 2, "the others go on");
+        tap_has(lab->lost, "worker 2 lost", "the record names it");
+        tap_has(lab->lost, "longer than step-deadline (2 s) in round 2", "and says why");
+        plain_train(&plain, lab, 3, 1);
+        compare(lab, &plain, "from the last agreed state");
         plain_done(&plain);
     } else {
-        tap_note("%s", lab.err.text);
+        tap_note("%s", lab->err.text);
     }
-    lab_done(&lab);
-
-    /* Of two, the other goes on alone. */
-    fault = (struct fault){.kind = FAULT_STOP, .rank = 1, .at = 3};
-    lab_init(&lab, "[testcase]\nnodes = 2\ncores = 2\n[train]\nrounds = 2\nbatch-size = 8\n"
-                   "[parallel]\nparadigm = allreduce\n[cluster]\nstep-deadline = 200 ms\n");
-    tap_int(fault_run(&lab, &fault), 0, "the first of two stands still");
-    tap_has(lab.lost, "worker 1 lost", "the record names it");
-    tap_int(lab.rounds[0].n_participants, 1, "one is left");
-    lab_done(&lab);
-
-    /* It goes on after a while, and is let in again. */
-    fault = (struct fault){.kind = FAULT_STOP, .rank = 2, .at = ROUND + 5, .release_at = 2};
-    lab_init(&lab, CASE "[cluster]\nstep-deadline = 200 ms\n");
-    lab.cases->cases[0].train.rounds = 30;
-    tap_int(fault_run(&lab, &fault), 0, "a worker that stood still and goes on");
-    tap_int(lab.rounds[1].n_participants, 2, "is left out");
-    tap_int(lab.n_rounds ? lab.rounds[lab.n_rounds - 1].n_participants : 0, 3, "and back later");
-    lab_done(&lab);
 }
 
-/* The deadline is generous: who is merely starved of a processor must not be taken for one that
- * stands still. */
-static void test_cut(void)
+static void test_stop_of_two(struct lab *lab, int r)
 {
-    struct lab lab;
-    struct fault fault = {.kind = FAULT_CUT, .rank = 2, .to = 3, .at = 9};
-    lab_init(&lab, CASE "[cluster]\nstep-deadline = 1 s\n");
-    tap_int(fault_run(&lab, &fault), -ENOLINK, "two that do not reach each other end the run");
-    tap_has(lab.err.text, "worker 2 and worker 3 both reach the master, but not each other",
-            "with a sentence that names both");
-    lab_done(&lab);
+    tap_int(r, 0, "the first of two stands still");
+    tap_has(lab->lost, "worker 1 lost", "the record names it");
+    tap_int(lab->rounds[0].n_participants, 1, "one is left");
+}
 
-    fault = (struct fault){.kind = FAULT_LOSE, .rank = 2, .to = 3, .at = 9};
-    lab_init(&lab, CASE "[cluster]\nstep-deadline = 1 s\n");
-    tap_int(fault_run(&lab, &fault), -EDEADLK, "messages that are lost without a word, too");
-    tap_has(lab.err.text, "worker 3 for worker 2", "with a sentence");
-    lab_done(&lab);
+static void test_stop_for_a_while(struct lab *lab, int r)
+{
+    tap_int(r, 0, "a worker that stood still and goes on");
+    tap_int(lab->rounds[1].n_participants, 2, "is left out");
+    tap_int(lab->n_rounds ? lab->rounds[lab->n_rounds - 1].n_participants : 0, 3, "and back later");
+}
 
-    /* Of two: both hear nothing. */
-    fault = (struct fault){.kind = FAULT_LOSE, .rank = 2, .to = 1, .at = 3};
-    lab_init(&lab, "[testcase]\nnodes = 2\ncores = 2\n[train]\nrounds = 2\nbatch-size = 8\n"
-                   "[parallel]\nparadigm = allreduce\n[cluster]\nstep-deadline = 1 s\n");
-    tap_int(fault_run(&lab, &fault), -ENOLINK, "two of two");
-    tap_has(lab.err.text, "worker 1 and worker 2 both reach the master, but not each other",
+static void test_cut(struct lab *lab, int r)
+{
+    tap_int(r, -ENOLINK, "two that do not reach each other end the run");
+    tap_has(lab->err.text, "worker 2 and worker 3 both reach the master, but not each other",
             "with a sentence that names both");
-    lab_done(&lab);
+}
+
+static void test_lose(struct lab *lab, int r)
+{
+    tap_int(r, -EDEADLK, "messages that are lost without a word, too");
+    tap_has(lab->err.text, "worker 3 for worker 2", "with a sentence");
+}
+
+/* Both hear nothing. */
+static void test_lose_of_two(struct lab *lab, int r)
+{
+    tap_int(r, -ENOLINK, "two of two");
+    tap_has(lab->err.text, "worker 1 and worker 2 both reach the master, but not each other",
+            "with a sentence that names both");
+}
+
+/* The deadlines are generous: who is merely starved of a processor must not be taken for one that
+ * stands still. They are waited for side by side. */
+static void test_deadlines(void)
+{
+    static const char of_two[] =
+        "[testcase]\nnodes = 2\ncores = 2\n[train]\nrounds = 2\nbatch-size = 8\n"
+        "[parallel]\nparadigm = allreduce\n[cluster]\nstep-deadline = 2 s\n";
+    static const char of_three[] = CASE "[cluster]\nstep-deadline = 2 s\n";
+    static const struct {
+        struct fault fault;
+        const char *text;
+        uint64_t n_rounds; /* 0: as the text says */
+        void (*test)(struct lab *lab, int r);
+    } tests[] = {
+        {{FAULT_DIE, .rank = 2, .at = ROUND + 6, .on_round = wait_briefly},
+         CASE "[cluster]\non-loss = wait\n",
+         .test = test_wait_in_vain},
+        {{FAULT_DIE, .rank = 1, .at = ROUND + 8, .on_round = hurry},
+         CASE "[cluster]\nquorum = 1\n",
+         .test = test_quorum},
+        {{FAULT_STOP, .rank = 2, .at = ROUND + 5}, of_three, .test = test_stop},
+        {{FAULT_STOP, .rank = 1, .at = 3}, of_two, .test = test_stop_of_two},
+        {{FAULT_STOP, .rank = 2, .at = ROUND + 5, .release_at = 2},
+         of_three,
+         .n_rounds = 60,
+         .test = test_stop_for_a_while},
+        {{FAULT_CUT, .rank = 2, .to = 3, .at = 9}, of_three, .test = test_cut},
+        {{FAULT_LOSE, .rank = 2, .to = 3, .at = 9}, of_three, .test = test_lose},
+        {{FAULT_LOSE, .rank = 2, .to = 1, .at = 3}, of_two, .test = test_lose_of_two},
+    };
+    static struct fault_scene scenes[ARRAY_SIZE(tests)];
+    for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+        lab_init(&scenes[i].lab, tests[i].text);
+        scenes[i].fault = tests[i].fault;
+        if (tests[i].n_rounds)
+            scenes[i].lab.cases->cases[0].train.rounds = tests[i].n_rounds;
+        fault_begin(&scenes[i]);
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(tests); i++) {
+        int r = fault_end(&scenes[i]);
+        tests[i].test(&scenes[i].lab, r);
+        lab_done(&scenes[i].lab);
+    }
 }
 
 int main(void)
@@ -193,8 +234,6 @@ int main(void)
     test_death_between_checkpoints();
     test_wait();
     test_return();
-    test_quorum();
-    test_stop();
-    test_cut();
+    test_deadlines();
     return tap_done();
 }
