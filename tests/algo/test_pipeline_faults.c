@@ -64,18 +64,24 @@ static void test_wait(void)
     lab_done(&lab);
 }
 
-static void test_stop(void)
+/* While the other tests run it waits for its deadline, which is generous: who is merely starved of
+ * a processor must not be taken for one that stands still. */
+static void begin_stop(struct fault_scene *s)
 {
-    struct lab lab;
-    struct fault fault = {.kind = FAULT_STOP, .rank = 2, .at = ROUND};
-    lab_init_model(&lab, MODEL, CASE "paradigm = pipeline\n[cluster]\nstep-deadline = 300 ms\n");
-    if (tap_int(fault_run(&lab, &fault), 0, "a stage that stands still is left out")) {
-        tap_has(lab.lost, "worker 2 lost", "the record names it");
-        compare(&lab, "and nothing is lost by it");
+    s->fault = (struct fault){.kind = FAULT_STOP, .rank = 2, .at = ROUND};
+    lab_init_model(&s->lab, MODEL, CASE "paradigm = pipeline\n[cluster]\nstep-deadline = 2 s\n");
+    fault_begin(s);
+}
+
+static void test_stop(struct fault_scene *s)
+{
+    if (tap_int(fault_end(s), 0, "a stage that stands still is left out")) {
+        tap_has(s->lab.lost, "worker 2 lost", "the record names it");
+        compare(&s->lab, "and nothing is lost by it");
     } else {
-        tap_note("%s", lab.err.text);
+        tap_note("%s", s->lab.err.text);
     }
-    lab_done(&lab);
+    lab_done(&s->lab);
 }
 
 /* Of 2 × 2 nodes three are left: one whole replica goes on with its own data. */
@@ -102,7 +108,9 @@ static void test_hybrid(void)
 
 int main(void)
 {
+    static struct fault_scene stop;
     (void)alarm(120);
+    begin_stop(&stop);
     for (uint32_t rank = 1; rank <= 3; rank++) {
         test_death("paradigm = pipeline\n", rank, 0);
         test_death("paradigm = pipeline\n", rank, ROUND + 6);
@@ -110,7 +118,7 @@ int main(void)
     test_death("paradigm = ring\nchunks = 2\n", 1, 2 * ROUND + 3);
     test_death("paradigm = ring\nchunks = 2\n", 3, ROUND + 1);
     test_wait();
-    test_stop();
     test_hybrid();
+    test_stop(&stop);
     return tap_done();
 }
