@@ -36,16 +36,6 @@ enum behaviour {
              * right one */
 };
 
-struct play {
-    struct lab lab;
-    struct dml_comm_hub *hub;
-    uint64_t staleness;
-    atomic_ullong n_begun[NODES + 1], n_pushed[NODES + 1]; /* steps */
-    atomic_ullong most_ahead; /* steps of any worker before the slowest */
-    atomic_uint n_fits[NODES + 1], n_over;
-    unsigned n_early;         /* steps begun before the evaluation that they wait for was over */
-};
-
 struct actor {
     pthread_t thread;
     struct play *play;
@@ -53,6 +43,20 @@ struct actor {
     enum behaviour behaviour;
     uint64_t step, grant, taken;
     bool has_begun, is_over;
+};
+
+struct play {
+    struct lab lab;
+    struct dml_comm_hub *hub;
+    struct actor actors[NODES];
+    pthread_t thread;
+    int r;
+    bool hurries; /* from the second round on: to begin may take its time */
+    uint64_t staleness;
+    atomic_ullong n_begun[NODES + 1], n_pushed[NODES + 1]; /* steps */
+    atomic_ullong most_ahead; /* steps of any worker before the slowest */
+    atomic_uint n_fits[NODES + 1], n_over;
+    unsigned n_early;         /* steps begun before the evaluation that they wait for was over */
 };
 
 static int push(struct actor *a, uint64_t step, bool sound)
@@ -197,51 +201,71 @@ static void *act(void *arg)
 static void look_for_early(void *arg, const struct dml_round *round)
 {
     struct play *p = arg;
+    if (p->hurries)
+        p->lab.cases->cases[0].cluster.round_deadline_us = 2000000;
     dml_clock_sleep_us(50000); /* to let the guilty be seen: the innocent need no time */
     for (uint32_t rank = 1; round->evaluated && rank <= NODES; rank++)
         if (p->n_begun[rank] > round->round * STEPS)
             p->n_early += (unsigned)(p->n_begun[rank] - round->round * STEPS);
 }
 
+static void *run(void *arg)
+{
+    struct play *p = arg;
+    struct dml_comm *comm = dml_comm_hub_get(p->hub, 0);
+    p->r = lab_run_rank0(&p->lab, comm);
+    dml_comm_free(comm);
+    return NULL;
+}
+
+static void start(pthread_t *ret, void *(*f)(void *), void *arg)
+{
+    if (pthread_create(ret, NULL, f, arg) != 0) {
+        printf("Bail out! no thread\n");
+        exit(1);
+    }
+}
+
 /* Rank 2 behaves as told, ranks 1 and 3 as the others. */
-static int play_with(struct play *p, const char *keys, uint64_t staleness, enum behaviour second,
-                     enum behaviour others)
+static void begin(struct play *p, const char *keys, uint64_t staleness, enum behaviour second,
+                  enum behaviour others, bool hurries)
 {
     char text[600];
     snprintf(text, sizeof(text),
              "[testcase]\nnodes = %d\ncores = %d\n[train]\nrounds = %d\nbatch-size = %d\n"
              "[parallel]\nparadigm = server\nstaleness = %llu\n%s",
              NODES, NODES, N_ROUNDS, BATCH, (unsigned long long)staleness, keys);
-    *p = (struct play){.staleness = staleness};
+    *p = (struct play){.staleness = staleness, .hurries = hurries};
     lab_init(&p->lab, text);
     p->lab.on_round = look_for_early;
     p->lab.on_round_arg = p;
     p->hub = dml_comm_hub_new(NODES + 1);
-    struct dml_comm *comm = dml_comm_hub_get(p->hub, 0);
-    struct actor actors[NODES];
     for (uint32_t rank = 1; rank <= NODES; rank++) {
-        struct actor *a = &actors[rank - 1];
+        struct actor *a = &p->actors[rank - 1];
         *a = (struct actor){.play = p,
                             .comm = dml_comm_hub_get(p->hub, rank),
                             .behaviour = rank == 2 ? second : others};
-        if (!a->comm || pthread_create(&a->thread, NULL, act, a) != 0) {
-            printf("Bail out! no worker %u\n", rank);
-            exit(1);
-        }
+        start(&a->thread, act, a);
     }
-    int r = lab_run_rank0(&p->lab, comm);
-    if (r < 0)
+    start(&p->thread, run, p);
+}
+
+/* Returns what the master half did. */
+static int end(struct play *p)
+{
+    (void)pthread_join(p->thread, NULL);
+    if (p->r < 0)
         tap_note("the run: %s", p->lab.err.text);
-    dml_comm_free(comm);
     for (size_t i = 0; i < NODES; i++)
-        (void)pthread_join(actors[i].thread, NULL);
+        (void)pthread_join(p->actors[i].thread, NULL);
     dml_comm_hub_free(p->hub);
-    return r;
+    return p->r;
 }
 
 static int play(struct play *p, const char *keys, uint64_t staleness, enum behaviour second)
 {
-    return play_with(p, keys, staleness, second, DILIGENT);
+    begin(p, keys, staleness, second, DILIGENT, false);
+    return end(p);
 }
 
 static void test_bound(void)
@@ -291,27 +315,47 @@ static void test_death(uint64_t staleness, const char *what)
     lab_done(&p.lab);
 }
 
-static void test_no_quorum(void)
+/* ------------------------------------------------------------------ deadlines
+ *
+ * Who is merely starved of a processor must not be taken for one that is silent: the deadlines are
+ * generous, and waited for side by side, while the other tests run.
+ */
+
+static void begin_no_quorum(struct play *p)
 {
-    struct play p;
-    int r = play(&p, "[cluster]\nquorum = 1\nround-deadline = 500 ms\n", 0, DIES);
-    tap_int(r, -ENOLINK, "without a quorum the run ends");
-    tap_has(p.lab.err.text, "2 workers train, 3 are needed", "and says how many there are");
-    lab_done(&p.lab);
-    r = play(&p, "[cluster]\nquorum = 0.1\non-loss = wait\nround-deadline = 500 ms\n", 2, DIES);
-    tap_int(r, -ENOLINK, "on-loss = wait waits for the lost one, and not for ever");
-    lab_done(&p.lab);
+    begin(p, "[cluster]\nquorum = 1\n", 0, DIES, DILIGENT, true);
 }
 
-static void test_silence(void)
+static void test_no_quorum(struct play *p)
 {
-    struct play p;
-    int r = play_with(&p, "[cluster]\nquorum = 0.5\nstep-deadline = 2 s\n", 0, SILENT, KEEPS);
-    tap_int(r, 0, "a worker falls silent, and speaks again");
-    tap_int(p.lab.rounds[1].n_participants, 2, "it is left out of round 2");
-    tap_ok(p.n_fits[2] >= 2, "when it speaks again it is told where the others are");
-    tap_int(p.n_over, NODES, "and hears the end with them");
-    lab_done(&p.lab);
+    tap_int(end(p), -ENOLINK, "without a quorum the run ends");
+    tap_has(p->lab.err.text, "2 workers train, 3 are needed", "and says how many there are");
+    lab_done(&p->lab);
+}
+
+static void begin_wait(struct play *p)
+{
+    begin(p, "[cluster]\nquorum = 0.1\non-loss = wait\n", 2, DIES, DILIGENT, true);
+}
+
+static void test_wait(struct play *p)
+{
+    tap_int(end(p), -ENOLINK, "on-loss = wait waits for the lost one, and not for ever");
+    lab_done(&p->lab);
+}
+
+static void begin_silence(struct play *p)
+{
+    begin(p, "[cluster]\nquorum = 0.5\nstep-deadline = 2 s\n", 0, SILENT, KEEPS, false);
+}
+
+static void test_silence(struct play *p)
+{
+    tap_int(end(p), 0, "a worker falls silent, and speaks again");
+    tap_int(p->lab.rounds[1].n_participants, 2, "it is left out of round 2");
+    tap_ok(p->n_fits[2] >= 2, "when it speaks again it is told where the others are");
+    tap_int(p->n_over, NODES, "and hears the end with them");
+    lab_done(&p->lab);
 }
 
 static void test_lies(void)
@@ -326,12 +370,17 @@ static void test_lies(void)
 
 int main(void)
 {
+    static struct play no_quorum, lost, silence;
+    begin_no_quorum(&no_quorum);
+    begin_wait(&lost);
+    begin_silence(&silence);
     test_bound();
     test_pause();
     test_death(0, "a synchronous run outlives a worker");
     test_death(3, "so does one with bounded delay");
-    test_no_quorum();
-    test_silence();
     test_lies();
+    test_no_quorum(&no_quorum);
+    test_wait(&lost);
+    test_silence(&silence);
     return tap_done();
 }
