@@ -133,6 +133,11 @@ static int check(const struct dml_ctl *ctl, const struct options *o, const char 
 static int exec(struct dml_ctl *ctl, const void *options, char **args, int n_args)
 {
     const struct options *o = options;
+    if (o->keys && n_args > 0)
+        return dml_ctl_usage(&dml_cmd_check, "--keys lists the keys of every test case; without it "
+                                             "'%s' is checked.", args[0]);
+    if (o->keys && ctl->json)
+        return dml_ctl_usage(&dml_cmd_check, "--keys is a text for people; there is no JSON of it.");
     if (o->keys) {
         dml_testcase_help(stdout);
         return DML_CTL_OK;

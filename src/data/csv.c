@@ -82,6 +82,40 @@ static int find_column(const struct columns *c, const char *name, const char *ke
                       near ? "; did you mean \"" : "", near ? near : "", near ? "\"" : "", all);
 }
 
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+/* Takes all columns but the label. Two of one name could not be told apart by whoever looks at the
+ * model later. */
+static int take_all(const struct dml_csvrow *head, struct columns *c, struct dml_err *err)
+{
+    _cleanup_(dml_mem_freep) const char **sorted = dml_mem_array(c->n_all, sizeof(*sorted));
+    if (!sorted)
+        return -ENOMEM;
+    for (size_t i = 0; i < c->n_all; i++) {
+        sorted[i] = c->names[i];
+        if (i != c->label)
+            c->features[c->n_features++] = (uint32_t)i;
+    }
+    qsort(sorted, c->n_all, sizeof(*sorted), by_name);
+    for (size_t i = 1; i < c->n_all; i++) {
+        size_t first = 0, second;
+        if (strcmp(sorted[i - 1], sorted[i]) != 0)
+            continue;
+        while (strcmp(c->names[first], sorted[i]) != 0)
+            first++;
+        for (second = first + 1; strcmp(c->names[second], sorted[i]) != 0;)
+            second++;
+        return dml_err_at(err, -EBADMSG, head->file, head->line,
+                          "two columns are called \"%.64s\" (%zu and %zu), and without features all "
+                          "are used: give one another name, or say in features which are meant",
+                          sorted[i], first + 1, second + 1);
+    }
+    return 0;
+}
+
 static int choose_columns(const struct dml_csvrow *head, const struct dml_data_options *o,
                           struct columns *c, struct dml_err *err)
 {
@@ -116,10 +150,8 @@ static int choose_columns(const struct dml_csvrow *head, const struct dml_data_o
                                   "features names \"%.64s\" twice", w);
         c->features[c->n_features++] = (uint32_t)i;
     }
-    if (!c->n_features)
-        for (size_t i = 0; i < c->n_all; i++)
-            if (i != c->label)
-                c->features[c->n_features++] = (uint32_t)i;
+    if (!c->n_features && (r = take_all(head, c, err)) < 0)
+        return r;
     if (!c->n_features)
         return dml_err_at(err, -EINVAL, head->file, head->line,
                           "the label is the only column; at least one feature is needed");

@@ -417,8 +417,11 @@ int dml_model_parse(const char *text, size_t len, const char *file, struct dml_m
     if (len)
         memcpy(m->text, text, len);
     m->text[len] = '\0';
+    /* Editors of other systems begin a UTF-8 file with a byte order mark. */
+    size_t mark = len >= 3 && !memcmp(text, "\xef\xbb\xbf", 3) ? 3 : 0;
 
     struct dml_parser p = {.file = file,
+                           .next = mark,
                            .err = err,
                            .m = m,
                            .tip = DML_LAYER_INPUT,

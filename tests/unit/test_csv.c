@@ -116,6 +116,16 @@ static void test_columns(void)
     data_set(&o, "features", "");
     refuse(text, &o, 2, "\"src\" holds \"a\"", "all columns, one of them words");
     refuse("class\na\n", &o, 1, "only column", "nothing but the label");
+    refuse("a,a,class\n1,2,x\n", &o, 1, "two columns are called \"a\" (1 and 2)",
+           "all columns, two of one name");
+    refuse("c,b,a,b,class\n1,2,3,4,x\n", &o, 1, "called \"b\" (2 and 4)", "not side by side");
+    refuse("a,class,class\n1,x,y\n", &o, 1, "called \"class\" (2 and 3)", "the label twice");
+    data_set(&o, "features", "b");
+    csv = dml_csv_free(csv);
+    tap_int(parse("a,a,b,class\n1,2,3,x\n", &o, &csv, copy, sizeof(copy), NULL), 0,
+            "columns of one name that nobody asks for");
+    tap_ok(csv && csv->n_features == 1 && csv->x[0] == 3, "are in nobody's way");
+    data_set(&o, "features", "");
     data_set(&o, "task", "regression");
     data_set(&o, "label", "g");
     (void)dml_csv_free(csv);

@@ -217,6 +217,10 @@ plugins="--plugin-dir $tmp/plugins"
 check 0 'learning-rate' check --keys
 check 0 'learning-rate' check --help-keys
 check 2 'something is missing' check
+check 2 'there is no JSON of it' check --keys --json
+check 2 "without it 'extra' is checked" check --keys extra
+printf '\357\273\277' | cat - "$src/etc/models/softmax.model" >"$tmp/marked.model"
+check 0 'linear' models "$tmp/marked.model"
 check 0 'tiny: 2 cases, 4 runs' check $plugins "$tiny"
 check 0 '"worker_bytes":' check $plugins --json "$tiny"
 sed 's/rounds/ruonds/' "$tiny" >"$tmp/slip.conf"
