@@ -41,7 +41,7 @@ static int take_reply(void *arg, const char *json)
         if (r >= 0)
             (void)puts(json);
     } else {
-        r = reply->show(json, reply->err);
+        r = reply->show(reply->ctl, json, reply->err);
     }
     reply->seen = true;
     return r;

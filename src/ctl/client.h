@@ -9,7 +9,7 @@
                        */
 
 /* Prints a reply for people. Returns 0 or a negative errno. */
-typedef int (*dml_client_show_fn)(const char *json, struct dml_err *err);
+typedef int (*dml_client_show_fn)(const struct dml_ctl *ctl, const char *json, struct dml_err *err);
 
 /* A question without words and its one reply, shown, or with --json printed as it came. Says what
  * failed. Returns an exit code. */

@@ -60,8 +60,9 @@ static int print_workers(const struct dml_status_worker *w, size_t n)
     return dml_table_print(t, 2, stdout);
 }
 
-static int show(const char *json, struct dml_err *err)
+static int show(const struct dml_ctl *ctl, const char *json, struct dml_err *err)
 {
+    (void)ctl;
     _cleanup_(dml_mem_freep) struct dml_status_worker *workers = NULL;
     size_t n = 0;
     int r = dml_status_workers_unpack(json, strlen(json), &workers, &n, err);

@@ -221,7 +221,7 @@ static void add_parts(struct line *l, const struct dml_status *s, int name_max,
         add(l, "%s %.1f %%", accuracy, 100.0 * s->accuracy);
     if (s->elapsed_s >= 0.0)
         add(l, "%s", dml_out_seconds(s->elapsed_s, text, sizeof(text)));
-    if (s->remaining_s >= 0.0)
+    if (s->remaining_s >= 0.0 && s->state != DML_STATUS_WAITING) /* nobody knows for whom */
         add(l, "%s left", dml_out_seconds(s->remaining_s, text, sizeof(text)));
 }
 

@@ -58,6 +58,11 @@ static void test_story(void)
     }
     feed(&live, 150, "{\"DML_EVENT\":\"run-ended\",\"DML_ACCURACY\":0.9," RUN "}");
     tap_near(live.status.remaining_s, 50.0, 1e-9, "two of four runs took 50 s");
+    struct dml_live waiting = live;
+    feed(&waiting, 150, "{\"DML_EVENT\":\"case-started\",\"DML_WORKERS_THERE\":1," RUN "}");
+    dml_live_tick(&waiting, 9999 * SECOND);
+    tap_str(dml_live_line(&waiting, 200, line, sizeof(line)),
+            "nodes 3:6  run 2/4  waiting: 1/3 workers  2:44:59", "who waits does not say how long");
     feed(&live, 150, "{\"DML_EVENT\":\"results-saved\",\"DML_TESTCASE\":\"nodes\"}");
     tap_str(live.status.label, "3:6", "results of all cases do not hide which was the last");
 }
