@@ -116,14 +116,33 @@ static int answer_report(struct dml_desk *d, struct dml_control_call *call, cons
     return r ? r : dml_control_reply(call, json);
 }
 
-/* Adds a watcher; the caller holds the lock. */
-static int watch(struct dml_desk *d, struct dml_control_call *call, uint64_t job,
-                 struct dml_err *err)
+/* Lets those go whose client has gone: nobody notices while no event is told. With the lock. */
+static void sweep(struct dml_desk *d)
 {
+    unsigned n = 0;
+    for (unsigned i = 0; i < d->n_watchers; i++) {
+        struct watcher w = d->watchers[i];
+        if (dml_control_is_gone(w.call))
+            end(w.call, -EPIPE, NULL);
+        else
+            d->watchers[n++] = w;
+    }
+    d->n_watchers = n;
+}
+
+/* Whether another may watch; the caller holds the lock. */
+static int make_room(struct dml_desk *d, struct dml_err *err)
+{
+    sweep(d);
     if (d->n_watchers == WATCHERS_MAX)
         return dml_err_set(err, -EAGAIN, "%u dmlctl are watching already", WATCHERS_MAX);
-    d->watchers[d->n_watchers++] = (struct watcher){.call = call, .job = job};
     return 0;
+}
+
+/* Adds a watcher; the caller holds the lock and has made room. */
+static void watch(struct dml_desk *d, struct dml_control_call *call, uint64_t job)
+{
+    d->watchers[d->n_watchers++] = (struct watcher){.call = call, .job = job};
 }
 
 /* The lock is held from before the run can begin until its first event can be told. */
@@ -146,12 +165,11 @@ static int answer_run(struct dml_desk *d, const struct request *q, struct dml_er
         return r;
     uint64_t job;
     pthread_mutex_lock(&d->lock);
-    if (d->n_watchers == WATCHERS_MAX)
-        r = dml_err_set(err, -EAGAIN, "%u dmlctl are watching already", WATCHERS_MAX);
+    r = make_room(d, err);
     if (!r)
         r = dml_runner_submit(d->o.runner, &cases, &job, err);
     if (!r)
-        r = watch(d, q->call, job, err);
+        watch(d, q->call, job);
     pthread_mutex_unlock(&d->lock);
     return r;
 }
@@ -160,9 +178,11 @@ static int answer_watch(struct dml_desk *d, struct dml_control_call *call, struc
 {
     /* Locked, so that no event falls between the status and the first record. */
     pthread_mutex_lock(&d->lock);
-    int r = answer_status(d, call);
+    int r = make_room(d, err);
     if (!r)
-        r = watch(d, call, 0, err);
+        r = answer_status(d, call);
+    if (!r)
+        watch(d, call, 0);
     pthread_mutex_unlock(&d->lock);
     return r;
 }

@@ -17,6 +17,7 @@ struct dml_control_call {
     atomic_uint refs;
     struct dml_server *server; /* poller thread only */
     struct dml_stream *stream;
+    atomic_bool gone; /* the client is */
     bool local;
     bool asked; /* poller thread only */
 };
@@ -40,6 +41,11 @@ static int send_reply(struct dml_control_call *call, const struct dml_wire_reply
 bool dml_control_is_local(const struct dml_control_call *call)
 {
     return call->local;
+}
+
+bool dml_control_is_gone(const struct dml_control_call *call)
+{
+    return atomic_load(&call->gone);
 }
 
 int dml_control_reply(struct dml_control_call *call, const char *json)
@@ -106,9 +112,11 @@ static bool on_message(void *arg, struct grpc_byte_buffer *message)
 
 static void on_closed(void *arg, int code, const char *why)
 {
+    struct dml_control_call *call = arg;
     (void)code;
     (void)why;
-    call_unref(arg);
+    atomic_store(&call->gone, true);
+    call_unref(call);
 }
 
 void dml_control_call_accept(struct dml_server *srv, struct grpc_call *grpc)

@@ -83,6 +83,10 @@ void dml_server_comm_stop(struct dml_comm *comm);
 /* Whether the caller came over the Unix socket. */
 bool dml_control_is_local(const struct dml_control_call *call);
 
+/* Whether nobody is left to hear a reply; the call wants its dml_control_end() all the same. Any
+ * thread. */
+bool dml_control_is_gone(const struct dml_control_call *call);
+
 /* One JSON object. Returns 0 or -EPIPE when the client has gone. Any thread. */
 int dml_control_reply(struct dml_control_call *call, const char *json);
 
