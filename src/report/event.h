@@ -51,9 +51,13 @@ struct dml_round_worker {
     uint64_t n_samples;
     double loss;
     double temperature_c; /* negative: unknown */
-    int32_t throttled;    /* -1 unknown */
+    int32_t throttled;    /* the firmware's bits; -1 unknown */
     char layers[48];      /* that it has, "1-3 7-9"; "" where everybody has all */
 };
+
+/* Bits of `throttled`: something of the kind holds now, and which. Bits 16 … 19: since boot. */
+#define DML_EVENT_THROTTLED_NOW 0xfu
+#define DML_EVENT_UNDER_VOLTAGE 0x1u
 
 struct dml_round {
     uint64_t round, n_rounds;            /* 1 … n_rounds */

@@ -22,6 +22,7 @@ struct sum {
     bool is_there, is_exposed_known;
     const struct dml_round_worker *last;
     double steps, work_us, sending_us, idle_us, exposed_us, sent, received;
+    double n_told, n_throttled; /* rounds in which the firmware's word is known; … */
 };
 
 struct sums {
@@ -56,6 +57,9 @@ static void add_worker(struct sums *s, const struct dml_round_worker *w)
     sum->exposed_us += (double)w->exposed_us;
     sum->sent += (double)w->sent_bytes;
     sum->received += (double)w->received_bytes;
+    sum->n_told += w->throttled >= 0;
+    sum->n_throttled +=
+        w->throttled >= 0 && ((uint32_t)w->throttled & DML_EVENT_THROTTLED_NOW) != 0;
     s->samples += (double)w->n_samples;
 }
 
@@ -107,6 +111,7 @@ static void fill_node(const struct sums *s, uint32_t rank, struct dml_flow_node 
         .exposed_s = sum->is_exposed_known ? sum->exposed_us / 1e6 / n : NAN,
         .sent_bytes = sum->sent / n,
         .received_bytes = sum->received / n,
+        .throttled = sum->n_told > 0.0 ? sum->n_throttled / sum->n_told : NAN,
     };
     ret->overlap =
         ret->transfer_s > 0.0 ? fmin(1.0, fmax(0.0, 1.0 - ret->exposed_s / ret->transfer_s)) : NAN;
@@ -128,6 +133,7 @@ static void fill_master(const struct sums *s, struct dml_flow_node *ret)
         .overlap = NAN,
         .sent_bytes = s->master_sent / n,
         .received_bytes = s->master_received / n,
+        .throttled = NAN,
     };
 }
 

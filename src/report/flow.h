@@ -24,6 +24,7 @@ struct dml_flow_node {
     double exposed_s;  /* of transfer_s: while it was idle */
     double overlap;    /* share of the transfer that was not exposed */
     double sent_bytes, received_bytes;
+    double throttled; /* share of the rounds at whose end it was; NAN: unknown */
 };
 
 struct dml_flow {

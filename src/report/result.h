@@ -119,6 +119,16 @@ void dml_results_print_table(const struct dml_results *r, bool all_nodes, FILE *
 /* The latter two, for dml_results_print_table(). */
 void dml_results_print_flow(const struct dml_results *r, bool all_nodes, FILE *f);
 
+/* Whether a run that did not fail lost workers, missed some in a round, or had throttled boards. */
+bool dml_results_has_notes(const struct dml_result_case *c);
+
+/* A line for each of these, beginning with "!", and a blank line behind the last. */
+void dml_results_print_notes(const struct dml_results *r, FILE *f);
+
+/* Workers that were throttled at the end of a round, -1 when nobody's firmware says; and the
+ * temperature of the warmest, negative when unknown. */
+int dml_results_throttled(const struct dml_round *round, double *ret_temperature_c);
+
 /* {"name", "started", "cases": [one object per case with the fields of the summary and "runs"]}.
  * Numbers keep every bit: reading gives equal results. Owner: caller, free(*ret_json). */
 int dml_results_to_json(const struct dml_results *r, char **ret_json);

@@ -52,7 +52,7 @@ static const char header[] =
     "name,label,nodes,cores,paradigm,strategy,model,dataset,repeat,failed,error,"
     "run_t_us,run_w_us,run_o_us,run_setup_us,run_lost,run_loss,run_accuracy,"
     "round,participants,expected,t_us,w_us,o_us,sent_bytes,received_bytes,train_loss,"
-    "eval_loss,accuracy,eval_us\r\n";
+    "eval_loss,accuracy,eval_us,throttled,temperature_c\r\n";
 
 static void put_run(FILE *f, const struct dml_results *r, const struct dml_result_case *c,
                     const struct dml_result_run *run)
@@ -96,6 +96,10 @@ static void put_round(FILE *f, const struct dml_round *round)
         put_uint(f, round->eval_us);
     else
         (void)fputc(',', f);
+    double temperature_c;
+    int throttled = dml_results_throttled(round, &temperature_c);
+    put_real(f, throttled >= 0 ? throttled : NAN);
+    put_real(f, temperature_c >= 0.0 ? temperature_c : NAN);
 }
 
 /* Closes f, which writes to *io_text. */
@@ -129,7 +133,7 @@ int dml_results_to_csv(const struct dml_results *r, char **ret_csv)
             }
             if (run->n_rounds == 0) {
                 put_run(f, r, c, run);
-                (void)fputs(",,,,,,,,,,,,\r\n", f);
+                (void)fputs(",,,,,,,,,,,,,,\r\n", f);
             }
         }
     }
@@ -138,7 +142,7 @@ int dml_results_to_csv(const struct dml_results *r, char **ret_csv)
 
 static const char nodes_header[] =
     "name,label,nodes,cores,paradigm,rank,node,layers,"
-    "compute_s,transfer_s,idle_s,exposed_s,overlap,sent_bytes,received_bytes,run_t_s\r\n";
+    "compute_s,transfer_s,idle_s,exposed_s,overlap,sent_bytes,received_bytes,run_t_s,throttled\r\n";
 
 static void put_node(FILE *f, const struct dml_results *r, const struct dml_result_case *c,
                      const struct dml_flow *flow, const struct dml_flow_node *node)
@@ -163,6 +167,7 @@ static void put_node(FILE *f, const struct dml_results *r, const struct dml_resu
     put_real(f, node->sent_bytes);
     put_real(f, node->received_bytes);
     put_real(f, flow->t_s);
+    put_real(f, node->throttled);
     (void)fputs("\r\n", f);
 }
 

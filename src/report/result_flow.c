@@ -162,7 +162,7 @@ static void print_steps(const struct flows *x, FILE *f)
 
 struct node_formats {
     struct format time, bytes;
-    bool layers;
+    bool layers, throttled;
 };
 
 static struct node_formats node_formats(const struct flows *x)
@@ -177,6 +177,7 @@ static struct node_formats node_formats(const struct flows *x)
             look(&ret.time, n->idle_s);
             most = fmax(most, n->sent_bytes);
             ret.layers = ret.layers || n->layers[0];
+            ret.throttled = ret.throttled || n->throttled > 0.0;
         }
         look(&ret.time, x->of[i].n_nodes ? x->of[i].t_s : NAN);
     }
@@ -199,12 +200,14 @@ static void add_node(struct dml_table *t, const struct node_formats *format,
     put(t, &format->time, n->idle_s);
     put_share(t, n->overlap);
     put(t, &format->bytes, n->sent_bytes);
+    if (format->throttled)
+        put_share(t, n->throttled);
 }
 
 static void print_nodes(const struct flows *x, FILE *f)
 {
     const struct node_formats format = node_formats(x);
-    _cleanup_(dml_table_freep) struct dml_table *t = dml_table_new(6 + format.layers);
+    _cleanup_(dml_table_freep) struct dml_table *t = dml_table_new(6 + format.layers + format.throttled);
     if (!t)
         return;
     dml_table_left(t, 0);
@@ -218,6 +221,8 @@ static void print_nodes(const struct flows *x, FILE *f)
     dml_table_add(t, "idle [s]");
     dml_table_add(t, "overlap%%");
     dml_table_add(t, "sent [%s]", bytes_name(&format.bytes));
+    if (format.throttled)
+        dml_table_add(t, "throttled%%");
     for (size_t i = 0; i < x->r->n_cases; i++) {
         if (x->of[i].n_nodes > 0 && x->r->n_cases > 1)
             dml_table_span(t, x->r->cases[i].label);

@@ -157,6 +157,7 @@ static json_t *node_json(const struct dml_flow_node *node)
     put_real(&w, "overlap", node->overlap);
     put_real(&w, "sent_bytes", node->sent_bytes);
     put_real(&w, "received_bytes", node->received_bytes);
+    put_real(&w, "throttled", node->throttled);
     return writer_done(&w);
 }
 

@@ -4,7 +4,8 @@
  *
  * Figures are mean ± sample standard deviation when a case was repeated. Decimals are chosen per
  * column, so that a column compares at a glance: three or four significant digits of its largest
- * value. Widths are tried from airy to tight until 80 columns suffice.
+ * value. Widths are tried from airy to tight until 80 columns suffice; the mark behind rows that have
+ * notes below is the first to go.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -51,14 +52,16 @@ static int decimals(const struct column *c, const struct dml_result_summary *s, 
 }
 
 static struct dml_table *build(const struct dml_results *r, const struct dml_labels *labels,
-                               const struct dml_result_summary *s, const char *pm)
+                               const struct dml_result_summary *s, const char *pm, bool marked)
 {
-    struct dml_table *t = dml_table_new(labels->n_columns + ARRAY_SIZE(columns));
+    struct dml_table *t = dml_table_new(labels->n_columns + ARRAY_SIZE(columns) + marked);
     if (!t)
         return NULL;
     dml_labels_add_header(labels, t);
     for (size_t k = 0; k < ARRAY_SIZE(columns); k++)
         dml_table_add(t, "%s", columns[k].title);
+    if (marked)
+        dml_table_add(t, "%s", "");
     for (size_t i = 0; i < r->n_cases; i++) {
         dml_labels_add_row(labels, i, t);
         for (size_t k = 0; k < ARRAY_SIZE(columns); k++) {
@@ -75,6 +78,8 @@ static struct dml_table *build(const struct dml_results *r, const struct dml_lab
             else
                 dml_table_add(t, "%.*f", digits, mean);
         }
+        if (marked)
+            dml_table_add(t, "%s", dml_results_has_notes(&r->cases[i]) ? "!" : "");
     }
     return t;
 }
@@ -190,17 +195,24 @@ void dml_results_print_table(const struct dml_results *r, bool all_nodes, FILE *
     for (size_t i = 0; i < r->n_cases; i++)
         dml_results_summary(r, i, &s[i]);
     print_title(r, &labels, s, f);
-    for (size_t i = 0; i < ARRAY_SIZE(forms); i++) {
-        _cleanup_(dml_table_freep) struct dml_table *t = build(r, &labels, s, forms[i].pm);
+    bool marked = false;
+    for (size_t i = 0; i < r->n_cases; i++)
+        marked = marked || dml_results_has_notes(&r->cases[i]);
+    size_t n_forms = ARRAY_SIZE(forms) * (marked ? 2 : 1);
+    for (size_t i = 0; i < n_forms; i++) {
+        size_t k = i % ARRAY_SIZE(forms);
+        _cleanup_(dml_table_freep) struct dml_table *t =
+            build(r, &labels, s, forms[k].pm, marked && i < ARRAY_SIZE(forms));
         if (!t)
             return;
-        if (dml_table_width(t, forms[i].gap) <= WIDTH || i + 1 == ARRAY_SIZE(forms)) {
-            (void)dml_table_print(t, forms[i].gap, f);
+        if (dml_table_width(t, forms[k].gap) <= WIDTH || i + 1 == n_forms) {
+            (void)dml_table_print(t, forms[k].gap, f);
             break;
         }
     }
     (void)fputc('\n', f);
     print_failures(r, f);
+    dml_results_print_notes(r, f);
     print_break_even(r, f);
     _cleanup_(dml_mem_freep) char *legend =
         dml_mem_printf("T total, W mean work of the nodes, O = T - W; S = T of %s / T of the case.",

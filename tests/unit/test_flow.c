@@ -333,15 +333,15 @@ static void test_files(void)
     tap_str(
         csv,
         "name,label,nodes,cores,paradigm,rank,node,layers,compute_s,transfer_s,idle_s,exposed_s,"
-        "overlap,sent_bytes,received_bytes,run_t_s\r\n"
-        "rings,2:2 paradigm=ring,2,2,ring,1,pi1,1-3 7,4.5,2,1,0.5,0.75,8000000,6000000,10\r\n"
-        "rings,2:2 paradigm=ring,2,2,ring,2,pi2,4-6 8-9,2,5.25,4,5.25,0,6000000,8000000,10\r\n"
+        "overlap,sent_bytes,received_bytes,run_t_s,throttled\r\n"
+        "rings,2:2 paradigm=ring,2,2,ring,1,pi1,1-3 7,4.5,2,1,0.5,0.75,8000000,6000000,10,\r\n"
+        "rings,2:2 paradigm=ring,2,2,ring,2,pi2,4-6 8-9,2,5.25,4,5.25,0,6000000,8000000,10,\r\n"
         "rings,2:2 paradigm=server staleness=0 significance=0.01,2,2,server,0,master,,,0.5,,,,"
-        "200000,600000,10\r\n"
+        "200000,600000,10,\r\n"
         "rings,2:2 paradigm=server staleness=0 significance=0.01,2,2,server,1,pi1,,4.5,2,1,0.5,"
-        "0.75,8000000,6000000,10\r\n"
+        "0.75,8000000,6000000,10,\r\n"
         "rings,2:2 paradigm=server staleness=0 significance=0.01,2,2,server,2,pi2,,2,5.25,4,5.25,"
-        "0,6000000,8000000,10\r\n",
+        "0,6000000,8000000,10,\r\n",
         "a row per case and node");
 }
 
