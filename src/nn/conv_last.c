@@ -5,7 +5,8 @@
  * minibatch is one product with W [O][C]. Otherwise the patches of a tile of output places are
  * copied into rows, taps first and channels innermost, so that a copy is one run per tap; the
  * weights are brought into the same order once per pass. A tile is small enough to stay in the L2
- * cache until the product reads it. Groups are products of their own.
+ * cache until the product reads it. Groups are products of their own. Filters of 3×3 with many
+ * channels go by Winograd (conv_winograd_3.c).
  */
 #include "nn/conv.h"
 
@@ -37,6 +38,8 @@ uint64_t dml_conv_last_scratch(const struct dml_layer *l)
         return 0;
     if (dml_conv_is_depthwise(l))
         return dml_conv_depthwise_scratch(l);
+    if (dml_conv_is_winograd_3(l))
+        return dml_conv_winograd_3_scratch(l);
     return 2 * dml_kernel_round(l->n_weights) + (uint64_t)tile_places(l) * l->fan_in;
 }
 
@@ -94,6 +97,10 @@ void dml_conv_last_begin(const struct dml_layer *l, const struct dml_layer_pass 
         dml_conv_depthwise_begin(l, p);
         return;
     }
+    if (dml_conv_is_winograd_3(l)) {
+        dml_conv_winograd_3_begin(l, p);
+        return;
+    }
     pack(l, p->params, p->scratch);
     if (p->dparams)
         memset(p->scratch + dml_kernel_round(l->n_weights), 0, l->n_weights * sizeof(float));
@@ -106,6 +113,10 @@ void dml_conv_last_some(const struct dml_layer *l, const struct dml_layer_pass *
     const float *bias = l->n_biases ? p->params + l->n_weights : NULL;
     if (dml_conv_is_depthwise(l)) {
         dml_conv_depthwise_some(l, p, n, x, y);
+        return;
+    }
+    if (dml_conv_is_winograd_3(l)) {
+        dml_conv_winograd_3_some(l, p, n, x, y);
         return;
     }
     struct dml_kernel_product q = {.m = n * places,
@@ -151,6 +162,10 @@ void dml_conv_last_back(const struct dml_layer *l, const struct dml_layer_pass *
         dml_conv_depthwise_back(l, p, n, x, dy, dx);
         return;
     }
+    if (dml_conv_is_winograd_3(l)) {
+        dml_conv_winograd_3_back(l, p, n, x, dy, dx);
+        return;
+    }
     struct dml_kernel_product for_w = {
         .m = o, .n = d, .k = rows, .a = dy, .lda = o, .b = x, .ldb = d, .ldc = d, .add = true};
     struct dml_kernel_product for_x = {
@@ -191,6 +206,8 @@ void dml_conv_last_end(const struct dml_layer *l, const struct dml_layer_pass *p
 {
     if (dml_conv_is_depthwise(l))
         dml_conv_depthwise_end(l, p);
+    else if (dml_conv_is_winograd_3(l))
+        dml_conv_winograd_3_end(l, p);
     else if (!is_plain(l))
         unpack_add(l, p->scratch + dml_kernel_round(l->n_weights), p->dparams);
 }

@@ -43,15 +43,17 @@ struct dml_kernel_depthwise;
 struct dml_kernel_patches;
 struct dml_kernel_winograd;
 struct dml_kernel_smooth;
+struct dml_kernel_winograd_3;
 
 struct dml_kernel {
     const char *name;
-    const struct dml_kernel_channels *channels;   /* nn/kernel_channels.h */
-    const struct dml_kernel_gemm *gemm;           /* nn/kernel_gemm.h */
-    const struct dml_kernel_depthwise *depthwise; /* nn/kernel_depthwise.h */
-    const struct dml_kernel_patches *patches;     /* nn/kernel_patch.h */
-    const struct dml_kernel_winograd *winograd;   /* nn/kernel_winograd.h */
-    const struct dml_kernel_smooth *smooth;       /* nn/kernel_smooth.h */
+    const struct dml_kernel_channels *channels;     /* nn/kernel_channels.h */
+    const struct dml_kernel_gemm *gemm;             /* nn/kernel_gemm.h */
+    const struct dml_kernel_depthwise *depthwise;   /* nn/kernel_depthwise.h */
+    const struct dml_kernel_patches *patches;       /* nn/kernel_patch.h */
+    const struct dml_kernel_winograd *winograd;     /* nn/kernel_winograd.h */
+    const struct dml_kernel_smooth *smooth;         /* nn/kernel_smooth.h */
+    const struct dml_kernel_winograd_3 *winograd_3; /* nn/kernel_winograd_3.h */
 
     /*
      * A product whose right factor is never copied together: row k is x + at[k].

@@ -32,13 +32,14 @@
 #define HIGH 6 /* output channels in a tile */
 
 #ifndef DML_KERNEL_TABLE
-#define DML_KERNEL_TABLE     dml_kernel_base
-#define DML_KERNEL_CHANNELS  dml_kernel_channels_base
-#define DML_KERNEL_GEMM      dml_kernel_gemm_base
-#define DML_KERNEL_DEPTHWISE dml_kernel_depthwise_base
-#define DML_KERNEL_PATCHES   dml_kernel_patches_base
-#define DML_KERNEL_WINOGRAD  dml_kernel_winograd_base
-#define DML_KERNEL_SMOOTH    dml_kernel_smooth_base
+#define DML_KERNEL_TABLE      dml_kernel_base
+#define DML_KERNEL_CHANNELS   dml_kernel_channels_base
+#define DML_KERNEL_GEMM       dml_kernel_gemm_base
+#define DML_KERNEL_DEPTHWISE  dml_kernel_depthwise_base
+#define DML_KERNEL_PATCHES    dml_kernel_patches_base
+#define DML_KERNEL_WINOGRAD   dml_kernel_winograd_base
+#define DML_KERNEL_SMOOTH     dml_kernel_smooth_base
+#define DML_KERNEL_WINOGRAD_3 dml_kernel_winograd_3_base
 #endif
 
 _Static_assert(LANES *WIDE <= DML_KERNEL_SLACK && LANES <= DML_KERNEL_ROW, "slack");
@@ -376,6 +377,7 @@ extern const struct dml_kernel_depthwise DML_KERNEL_DEPTHWISE;
 extern const struct dml_kernel_patches DML_KERNEL_PATCHES;
 extern const struct dml_kernel_winograd DML_KERNEL_WINOGRAD;
 extern const struct dml_kernel_smooth DML_KERNEL_SMOOTH;
+extern const struct dml_kernel_winograd_3 DML_KERNEL_WINOGRAD_3;
 extern const struct dml_kernel DML_KERNEL_TABLE;
 const struct dml_kernel DML_KERNEL_TABLE = {
 #if defined(__AVX512F__)
@@ -393,6 +395,7 @@ const struct dml_kernel DML_KERNEL_TABLE = {
     .patches = &DML_KERNEL_PATCHES,
     .winograd = &DML_KERNEL_WINOGRAD,
     .smooth = &DML_KERNEL_SMOOTH,
+    .winograd_3 = &DML_KERNEL_WINOGRAD_3,
     .shifted_gemm = shifted_gemm,
     .max_pool_2 = max_pool_2,
     .relu_pool_2 = relu_pool_2,

@@ -10,7 +10,7 @@
 set -u
 export LC_ALL=C
 here=$(dirname "$(readlink -f "$0")")
-[ $# -gt 0 ] || set -- test_kernel test_channels test_patch test_winograd test_smooth test_loss \
+[ $# -gt 0 ] || set -- test_kernel test_channels test_patch test_winograd test_winograd_3 test_smooth test_loss \
     test_team test_golden_layers test_model test_golden
 
 tmp=$(mktemp -d "${TMPDIR:-/tmp}/dml-avx512.XXXXXX") || exit 99
