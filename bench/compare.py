@@ -36,7 +36,8 @@ sys.dont_write_bytecode = True  # not beside the source
 from peer import OPTIMIZERS
 
 CASES = ["cifar-cnn:4", "cifar-cnn:32", "cifar-cnn:128", "sdss-mlp:32", "sdss-mlp:128",
-         "sdss-mlp:1024", "mobilenetv2:32", "mobilenetv2:128"]
+         "sdss-mlp:1024", "mobilenetv2:32", "mobilenetv2:128", "resnet-20:32",
+         "char-transformer:16"]
 QUICK = ["cifar-cnn:32", "sdss-mlp:128", "mobilenetv2:32"]
 QUICK_KINDS = ["default", "tuned", "compiled", "graph"]
 READY_S, QUICK_READY_S = 150, 45  # to build and to compile a model; who needs more is left out

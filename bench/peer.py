@@ -16,10 +16,12 @@ import sys
 import time
 
 WINDOWS = 9
-OPTIMIZERS = {"sdss-mlp": "adam", "mobilenetv2": "adam"}  # the others: SGD, momentum 0.9
+OPTIMIZERS = {  # the others: SGD, momentum 0.9
+    "sdss-mlp": "adam", "mobilenetv2": "adam", "char-transformer": "adamw"}
 SHAPES = {  # C, H, W or the length of a row; classes
     "cifar-cnn": ((3, 32, 32), 10), "grey-cnn": ((1, 28, 28), 10), "sdss-mlp": ((6,), 3),
-    "mobilenetv2": ((3, 32, 32), 10)}
+    "mobilenetv2": ((3, 32, 32), 10), "resnet-20": ((3, 32, 32), 10),
+    "char-transformer": ((64,), 96)}  # codes; the next one is asked for at every place
 # MobileNetV2 as torchvision has it: expansion, channels, how often, stride.
 MOBILENET = [(1, 16, 1, 1), (6, 24, 2, 2), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1),
              (6, 160, 3, 2), (6, 320, 1, 1)]

@@ -53,6 +53,8 @@ def model_of(name):
         return keras.Sequential([keras.Input((6,))] +
                                 [L.Dense(n, activation="relu") for n in (64, 64, 32)] +
                                 [L.Dense(3)])
+    if name not in ("cifar-cnn", "grey-cnn"):
+        raise ValueError("no such model for Keras here")
     channels, side, side = peer.SHAPES[name][0]
     return keras.Sequential([
         keras.Input((side, side, channels)),
