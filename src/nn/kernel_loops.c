@@ -12,6 +12,7 @@
 #include "nn/kernel.h"
 
 #include <math.h>
+#include <stdbool.h>
 #include <string.h>
 
 #include "nn/kernel_vec.h"
@@ -157,6 +158,12 @@ static void shifted_gemm(const float *x, const uint32_t *at, size_t n_k, const f
 
 /* ---- pointwise ---------------------------------------------------------------------------- */
 
+/* beats() of one number each, without a branch. */
+INLINE bool one_beats(float b, float a)
+{
+    return (b > a) | (b != b);
+}
+
 static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict y,
                        uint32_t *restrict at)
 {
@@ -166,9 +173,9 @@ static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict 
         float *to = y + r * half;
         if (!at) {
             for (size_t j = 0; j < half; j++) {
-                float up = a[2 * j + 1] > a[2 * j] ? a[2 * j + 1] : a[2 * j];
-                float down = b[2 * j + 1] > b[2 * j] ? b[2 * j + 1] : b[2 * j];
-                to[j] = down > up ? down : up;
+                float up = one_beats(a[2 * j + 1], a[2 * j]) ? a[2 * j + 1] : a[2 * j];
+                float down = one_beats(b[2 * j + 1], b[2 * j]) ? b[2 * j + 1] : b[2 * j];
+                to[j] = one_beats(down, up) ? down : up;
             }
             continue;
         }
@@ -177,11 +184,13 @@ static void max_pool_2(const float *x, size_t n_rows, size_t w, float *restrict 
         for (size_t j = 0; j < half; j++) {
             float a0 = a[2 * j], a1 = a[2 * j + 1], b0 = b[2 * j], b1 = b[2 * j + 1];
             uint32_t here = 2 * (uint32_t)j;
-            float up = a1 > a0 ? a1 : a0, down = b1 > b0 ? b1 : b0;
-            uint32_t i_up = a1 > a0 ? first + here + 1 : first + here;
-            uint32_t i_down = b1 > b0 ? second + here + 1 : second + here;
-            to[j] = down > up ? down : up;
-            won[j] = down > up ? i_down : i_up;
+            bool a_right = one_beats(a1, a0), b_right = one_beats(b1, b0);
+            float up = a_right ? a1 : a0, down = b_right ? b1 : b0;
+            uint32_t i_up = a_right ? first + here + 1 : first + here;
+            uint32_t i_down = b_right ? second + here + 1 : second + here;
+            bool lower = one_beats(down, up);
+            to[j] = lower ? down : up;
+            won[j] = lower ? i_down : i_up;
         }
     }
 }
@@ -193,9 +202,9 @@ INLINE vec pool_windows(const float *a, const float *b, int first, int x_row, bi
     vec a_low = load(a), a_high = load(a + LANES), b_low = load(b), b_high = load(b + LANES);
     vec a0 = EVERY_SECOND(a_low, a_high, 0), a1 = EVERY_SECOND(a_low, a_high, 1);
     vec b0 = EVERY_SECOND(b_low, b_high, 0), b1 = EVERY_SECOND(b_low, b_high, 1);
-    bits a_right = a1 > a0, b_right = b1 > b0; /* -1 where true */
+    bits a_right = beats(a1, a0), b_right = beats(b1, b0); /* -1 where true */
     vec up = choose(a_right, a1, a0), down = choose(b_right, b1, b0);
-    bits lower = down > up;
+    bits lower = beats(down, up);
     vec top = choose(lower, down, up);
     bits at_up = by_two + first - a_right, at_down = by_two + first + x_row - b_right;
     *ret_at = (lower & at_down) | (~lower & at_up);

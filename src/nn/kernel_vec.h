@@ -94,13 +94,20 @@ INLINE vec relu_of(vec v)
     return (vec)((bits)v & ~(v < splat(0.0f)));
 }
 
+/* Where b takes a's place as the greatest so far: of equals the first stays; what is not a number
+ * wins, so that a run that diverged says so. */
+INLINE bits beats(vec b, vec a)
+{
+    return (b > a) | (b != b);
+}
+
 /* The greatest of `left` and `right` of two rows, and its place counted from the first, where rows
  * are wp long. */
 INLINE vec greatest(const vec up[2], const vec down[2], int wp, bits *ret_at)
 {
-    bits up_right = up[1] > up[0], down_right = down[1] > down[0]; /* -1 where true */
+    bits up_right = beats(up[1], up[0]), down_right = beats(down[1], down[0]); /* -1: true */
     vec high = choose(up_right, up[1], up[0]), low = choose(down_right, down[1], down[0]);
-    bits lower = low > high;
+    bits lower = beats(low, high);
     *ret_at = (lower & (wp - down_right)) | (~lower & -up_right);
     return choose(lower, low, high);
 }

@@ -3,11 +3,13 @@
  *
  * The first two: a window of P×P moved in steps of `stride` (the window's size unless it
  * is given), no padding, what does not fill a window at the right and lower edge is left out, as
- * PyTorch does it. max-pool remembers the winner's place, the first one of equals.
+ * PyTorch does it. max-pool remembers the winner's place, the first one of equals; what is not a
+ * number wins, so that a run that diverged says so.
  */
 #include "nn/layer.h"
 
 #include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -87,9 +89,11 @@ static void max_forward(const struct dml_layer *l, const struct dml_layer_pass *
                 for (size_t ow = 0; ow < l->out.w; ow++, i++) {
                     size_t corner = (c * h + oh * stride) * w + ow * stride, best = corner;
                     for (size_t kh = 0; kh < window; kh++)
-                        for (size_t kw = 0; kw < window; kw++)
-                            if (x[corner + kh * w + kw] > x[best])
+                        for (size_t kw = 0; kw < window; kw++) {
+                            float v = x[corner + kh * w + kw];
+                            if (v > x[best] || isnan(v))
                                 best = corner + kh * w + kw;
+                        }
                     y[i] = x[best];
                     if (at)
                         at[i] = (uint32_t)best;

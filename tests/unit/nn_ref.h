@@ -98,7 +98,7 @@ static void ref_pool(const struct dml_layer *l, const double *x, double *y, int 
                     for (size_t kw = 0; kw < window; kw++) {
                         double v = x[(c * l->in.h + oh * stride + kh) * l->in.w + ow * stride + kw];
                         sum += v;
-                        best = v > best ? v : best;
+                        best = v > best || isnan(v) ? v : best;
                     }
                 *y++ = average ? sum / (double)(window * window) : best;
             }

@@ -102,9 +102,11 @@ static void ref_pool_back(const struct dml_layer *l, const double *x, const doub
             for (size_t ow = 0; ow < l->out.w; ow++) {
                 size_t best = (c * l->in.h + oh * stride) * l->in.w + ow * stride;
                 for (size_t kh = 0, first = best; kh < window; kh++)
-                    for (size_t kw = 0; kw < window; kw++)
-                        if (x[first + kh * l->in.w + kw] > x[best])
+                    for (size_t kw = 0; kw < window; kw++) {
+                        double v = x[first + kh * l->in.w + kw];
+                        if (v > x[best] || isnan(v))
                             best = first + kh * l->in.w + kw;
+                    }
                 dx[best] += *dy++;
             }
 }

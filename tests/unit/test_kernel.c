@@ -203,6 +203,31 @@ static void test_pool(const struct dml_kernel *k)
     tap_ok(same, "%s: max_pool_2 finds the first of the largest", k->name);
 }
 
+/* What is not a number wins, wherever in its window it lies and however much the others are. */
+static void test_pool_not_a_number(const struct dml_kernel *k)
+{
+    enum { W = 45 }; /* windows: whole vectors of every level, and some more */
+    const struct dml_kernel_pool p = {.n = 1, .h = 1, .w = W, .x_row = 2 * W, .x_plane = 4 * W};
+    float *x = numbers(4 * W + DML_KERNEL_SLACK, 1), y[4][W];
+    uint32_t at[W];
+    unsigned wrong = 0;
+    for (size_t place = 0; place < 4; place++) {
+        for (size_t i = 0; i < 4 * W; i++)
+            x[i] = (float)(i % 7) - 2.0f;
+        for (size_t j = 0; j < W; j += 3)
+            x[place / 2 * 2 * W + 2 * j + place % 2] = NAN;
+        k->max_pool_2(x, 1, 2 * W, y[0], at);
+        k->max_pool_2(x, 1, 2 * W, y[1], NULL);
+        k->relu_pool_2(&p, x, y[2], at);
+        k->relu_pool_2(&p, x, y[3], NULL);
+        for (size_t i = 0; i < 4 * W; i++)
+            wrong += !isnan(y[i / W][i % W]) != (i % W % 3 != 0);
+    }
+    free(x);
+    tap_ok(wrong == 0, "%s: pooling keeps what is not a number, wrong for %u windows", k->name,
+           wrong);
+}
+
 static void test_relu_pool(const struct dml_kernel *k)
 {
     bool same = true;
@@ -394,6 +419,7 @@ int main(void)
         test_shifted(k);
         test_pool(k);
         test_relu_pool(k);
+        test_pool_not_a_number(k);
         test_pointwise(k);
     }
     return tap_done();

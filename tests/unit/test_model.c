@@ -392,6 +392,43 @@ static void test_manual(void)
     dml_model_free(m);
 }
 
+/* What is not a number goes through max-pool whichever way it is computed and wherever in its
+ * window it lies, and so into the loss. */
+static void test_pooling_not_a_number(void)
+{
+    static const struct {
+        const char *way, *text;
+        size_t row; /* of the input; the window is at its corner */
+    } ways[] = {
+        {"two by two", "name p\ninput 1 2 2\nmax-pool 2\nloss mse\n", 2},
+        {"any window", "name p\ninput 1 3 3\nmax-pool 2\nloss mse\n", 3},
+        {"joined",
+         "name p\ninput 1 2 2\nconv 1 kernel 1 method direct\nrelu\nmax-pool 2\nloss mse\n", 2},
+        {"Winograd",
+         "name p\ninput 1 6 6\nconv 1 kernel 5 method direct\nrelu\nmax-pool 2\nloss mse\n", 6},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(ways); i++) {
+        struct dml_err err;
+        _cleanup_(dml_model_freep) struct dml_model *m = parse(ways[i].text, &err);
+        if (!tap_ok(m != NULL, "%s: %s", ways[i].way, err.text))
+            continue;
+        size_t n = dml_model_n_inputs(m), n_vec = dml_model_n_vec(m);
+        _cleanup_(dml_mem_freep) float *space = dml_mem_floats(dml_model_workspace(m, 1, false));
+        _cleanup_(dml_mem_freep) float *vec = dml_mem_floats(n_vec), *x = dml_mem_floats(n);
+        if (n_vec)
+            vec[0] = 1.0f; /* the other weights are 0: each place sees its own corner, or a NaN */
+        for (size_t place = 0; place < 4; place++) {
+            float y = 0.0f;
+            for (size_t j = 0; j < n; j++)
+                x[j] = 1.0f + (float)j;
+            x[place / 2 * ways[i].row + place % 2] = NAN;
+            dml_model_forward(m, vec, NULL, x, 1, NULL, space, &y);
+            tap_ok(isnan(y), "%s: not a number at place %zu gives %g", ways[i].way, place,
+                   (double)y);
+        }
+    }
+}
+
 /* Sizes that 32 bits cannot count, and models that would need gigabytes for one sample. */
 static void test_bounds(void)
 {
@@ -432,6 +469,7 @@ int main(void)
     test_check_data();
     test_init();
     test_inference();
+    test_pooling_not_a_number();
     test_bounds();
     return tap_done();
 }

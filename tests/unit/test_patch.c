@@ -121,6 +121,27 @@ static void test_windows(const struct dml_kernel *k)
     tap_ok(alike, "%s: the same without winners", k->name);
 }
 
+/* Filters of one weight over two windows, the first of which has a place that is not a number. */
+static void test_windows_not_a_number(const struct dml_kernel *k)
+{
+    enum { O = 21, ROW = 32 };
+    const struct dml_kernel_windows f = {
+        .k = 1, .c = 1, .wp = 4, .o = O, .h = 1, .w = 2, .w_row = ROW};
+    float wt[ROW], bias[ROW] = {0}, y[2 * O];
+    unsigned wrong = 0;
+    for (size_t i = 0; i < ROW; i++)
+        wt[i] = 1.0f;
+    for (size_t place = 0; place < 4; place++) {
+        float x[8] = {1, 2, 3, 4, 5, 6, 7, 8};
+        uint32_t won[2 * O];
+        x[place / 2 * 4 + place % 2] = NAN;
+        k->patches->windows(&f, x, wt, bias, y, won);
+        for (size_t o = 0; o < O; o++)
+            wrong += !isnan(y[2 * o]) + !(y[2 * o + 1] == 8.0f);
+    }
+    tap_ok(wrong == 0, "%s: windows keep what is not a number, wrong %u times", k->name, wrong);
+}
+
 static void test_windows_back(const struct dml_kernel *k)
 {
     bool same = true;
@@ -238,6 +259,7 @@ int main(void)
     for (size_t i = 0; (k = dml_kernel_nth(i)); i++) {
         test_blocks(k);
         test_windows(k);
+        test_windows_not_a_number(k);
         test_windows_back(k);
         test_windows_dx(k);
         test_pixels(k);
