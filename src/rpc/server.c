@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/err.h"
 #include "rpc/listener.h"
 
@@ -53,6 +54,8 @@ int dml_server_new(const struct dml_server_options *o, const struct dml_server_h
         period_us = TICK_MIN_US;
     if (period_us > TICK_MAX_US)
         period_us = TICK_MAX_US;
+    srv->period_us = period_us;
+    srv->tick_us = dml_clock_now_us();
     int r = dml_loop_new(tick, srv, period_us, &srv->loop, err);
     if (r == 0)
         r = dml_listener_new(srv->loop, dispatch, srv, &srv->listener);

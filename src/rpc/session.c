@@ -234,12 +234,11 @@ void dml_session_accept(struct dml_server *srv, struct grpc_call *call)
     pthread_mutex_unlock(&srv->lock);
 }
 
-void dml_session_tick(struct dml_server *srv)
+/* With the lock. */
+static void give_up_silent(struct dml_server *srv, uint64_t now)
 {
     char why[96];
     snprintf(why, sizeof(why), "No heartbeat for %.1f s.", (double)srv->beat_timeout_us / 1e6);
-    pthread_mutex_lock(&srv->lock);
-    uint64_t now = dml_clock_now_us();
     for (struct dml_session *s = srv->sessions; s; s = s->next) {
         uint64_t hung_up_us = atomic_load(&s->hung_up_us);
         if (hung_up_us && now > hung_up_us + GOODBYE_US)
@@ -247,6 +246,25 @@ void dml_session_tick(struct dml_server *srv)
         else if (!hung_up_us && now > s->beat_us + srv->beat_timeout_us)
             dml_stream_cancel(s->stream, why);
     }
+}
+
+/* The master stood still (stopped, starved, waiting for its disk): what came meanwhile is still to
+ * be read. With the lock. */
+static void excuse(struct dml_server *srv, uint64_t now, uint64_t late_us)
+{
+    for (struct dml_session *s = srv->sessions; s; s = s->next)
+        s->beat_us = s->beat_us + late_us < now ? s->beat_us + late_us : now;
+}
+
+void dml_session_tick(struct dml_server *srv)
+{
+    pthread_mutex_lock(&srv->lock);
+    uint64_t now = dml_clock_now_us(), due = srv->tick_us + srv->period_us;
+    srv->tick_us = now;
+    if (now > due + srv->period_us)
+        excuse(srv, now, now - due);
+    else
+        give_up_silent(srv, now);
     pthread_mutex_unlock(&srv->lock);
 }
 

@@ -19,6 +19,8 @@ struct dml_server {
     struct dml_loop *loop;               /* fixed */
     struct dml_server_handlers handlers; /* fixed */
     uint64_t beat_timeout_us;            /* fixed */
+    uint64_t period_us;                  /* fixed: between two ticks */
+    uint64_t tick_us;                    /* loop's thread only: when the last one was */
     struct dml_listener *listener;       /* fixed */
     uint16_t port;                       /* fixed */
     pthread_mutex_t lock;
@@ -47,7 +49,8 @@ void dml_session_accept(struct dml_server *srv, struct grpc_call *call);
 void dml_session_accept_beat(struct dml_server *srv, struct grpc_call *call);
 void dml_control_call_accept(struct dml_server *srv, struct grpc_call *call);
 
-/* Hangs up on those who have been silent for too long. */
+/* Hangs up on those who have been silent for too long. Every period_us, or later: the time by which
+ * it is late counts as nobody's silence. */
 void dml_session_tick(struct dml_server *srv);
 
 /* Hangs up on everybody. */

@@ -43,6 +43,7 @@ struct master {
     int ended_r;
     char ended_text[256], left_why[256], refused_why[256], refused_id[64];
     double temperature;
+    uint64_t stall_us; /* how long the poller thread stands still at the next beat */
     struct dml_control_call *watch;
 };
 
@@ -99,8 +100,11 @@ UNUSED static void beat(void *arg, struct dml_session *s, const struct dml_healt
     pthread_mutex_lock(&m->lock);
     m->n_beats++;
     m->temperature = health->temperature_c;
+    uint64_t stall_us = m->stall_us;
+    m->stall_us = 0;
     pthread_cond_broadcast(&m->changed);
     pthread_mutex_unlock(&m->lock);
+    dml_clock_sleep_us(stall_us);
 }
 
 UNUSED static void run_ended(void *arg, struct dml_session *s, uint64_t run_id, int r,

@@ -102,6 +102,31 @@ static void test_silence(void)
     master_stop(&m);
 }
 
+/* A master that stands still for longer than the timeout finds the beats of that time unread. */
+static void test_stall(void)
+{
+    struct master m;
+    struct dml_err err = {0};
+    if (master_start(&m, "127.0.0.1:0", "", 2 * SECOND, &err) < 0)
+        tap_note("%s", err.text);
+    struct dml_join *a = worker(&m, 1, NULL), *b = worker(&m, 2, NULL);
+    tap_ok(wait_for(&m, &m.n_beats, 4), "two workers that beat");
+    pthread_mutex_lock(&m.lock);
+    m.stall_us = 3 * SECOND;
+    unsigned n = m.n_beats + 160; /* those of the 3 s, and of a second more */
+    pthread_mutex_unlock(&m.lock);
+    for (uint64_t until = soon(); count(&m, &m.n_beats) < n && dml_clock_now_us() < until;)
+        if (count(&m, &m.n_left) > 0)
+            break;
+        else
+            dml_clock_sleep_us(1000);
+    tap_int(count(&m, &m.n_left), 0, "are not lost when the master is late");
+    tap_ok(count(&m, &m.n_beats) >= n, "and go on beating");
+    (void)dml_join_free(a);
+    (void)dml_join_free(b);
+    master_stop(&m);
+}
+
 /* More unread bytes than the bound: the stream pauses, and goes on when they are read. */
 static void test_backpressure(void)
 {
@@ -294,6 +319,7 @@ int main(void)
     }
     test_loss();
     test_silence();
+    test_stall();
     test_backpressure();
     test_long_body();
     test_taken_back();
