@@ -33,20 +33,12 @@ static int prepare_reorder(struct dml_layer *l, char *why, size_t why_len)
     return 0;
 }
 
-/* [rows][columns] to [columns][rows] */
-static void transpose(const float *x, size_t rows, size_t columns, float *y)
-{
-    for (size_t i = 0; i < columns; i++)
-        for (size_t j = 0; j < rows; j++)
-            y[i * rows + j] = x[j * columns + i];
-}
-
 static void reorder(const struct dml_layer *l, const float *x, size_t batch, bool back, float *y)
 {
     size_t places = (size_t)l->in.h * l->in.w, c = l->in.c, n = dml_layer_size(l->in);
     bool to_last = (l->in_order == DML_ORDER_CHW) != back;
     for (size_t b = 0; b < batch; b++)
-        transpose(x + b * n, to_last ? c : places, to_last ? places : c, y + b * n);
+        l->kernel->channels->turn(x + b * n, to_last ? c : places, to_last ? places : c, y + b * n);
 }
 
 static void reorder_forward(const struct dml_layer *l, const struct dml_layer_pass *p)

@@ -10,7 +10,8 @@
  * max-pool follow; without them 0.4, 0.3, 0.7, 1.5, 1.1, 0.8.
  *
  * A model with batch-norm, with groups or with sequences is computed with channels last, and its
- * convolutions follow. `method` forces one way; tests and benchmarks compare them.
+ * convolutions follow; so do filters of 3×3 with many channels, which have the fastest way there.
+ * `method` forces one way; tests and benchmarks compare them.
  */
 #include "nn/conv.h"
 
@@ -54,6 +55,7 @@ static enum dml_layer_order order(const struct dml_layer *l)
     if (method == DML_CONV_DIRECT || method == DML_CONV_IM2COL)
         return DML_ORDER_CHW;
     bool last = method == DML_CONV_LAST || l->args.groups > 1 || l->prefers_hwc ||
+                dml_conv_is_winograd_3(l) ||
                 (l->in_order == DML_ORDER_HWC && l->in.h * l->in.w > 1);
     return last ? DML_ORDER_HWC : DML_ORDER_CHW;
 }

@@ -70,7 +70,8 @@ void dml_conv_last_back(const struct dml_layer *l, const struct dml_layer_pass *
                         const float *x, const float *dy, float *dx);
 void dml_conv_last_end(const struct dml_layer *l, const struct dml_layer_pass *p);
 
-/* Of these, filters of 3×3 with many channels, by nn/kernel_winograd_3.h. */
+/* Of these, filters of 3×3 with many channels, by nn/kernel_winograd_3.h. Whether a layer is one is
+ * known as soon as its input and arguments are. */
 bool dml_conv_is_winograd_3(const struct dml_layer *l);
 uint64_t dml_conv_winograd_3_scratch(const struct dml_layer *l);
 void dml_conv_winograd_3_begin(const struct dml_layer *l, const struct dml_layer_pass *p);

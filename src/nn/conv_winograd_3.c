@@ -28,10 +28,12 @@ static size_t tiles_of(const struct dml_layer *l)
 
 bool dml_conv_is_winograd_3(const struct dml_layer *l)
 {
-    return l->args.kernel == 3 && l->args.stride == 1 && l->args.groups == 1 &&
-           l->in.c % DML_WINOGRAD_3_CHANNELS == 0 && l->out.c % DML_WINOGRAD_3_CHANNELS == 0 &&
-           (uint64_t)l->in.c * l->out.c <= FILTERS_MAX &&
-           (uint64_t)l->out.h * l->out.w >= (uint64_t)6 * tiles_of(l); /* of 16: not mere edges */
+    const struct dml_layer_args *a = &l->args;
+    uint64_t h = l->in.h + 2 * a->padding, w = l->in.w + 2 * a->padding; /* of y, and 2 */
+    return a->kernel == 3 && a->stride == 1 && a->groups == 1 && h > 2 && w > 2 &&
+           l->in.c % DML_WINOGRAD_3_CHANNELS == 0 && a->size % DML_WINOGRAD_3_CHANNELS == 0 &&
+           l->in.c * a->size <= FILTERS_MAX &&
+           (h - 2) * (w - 2) >= 6 * ((h + 1) / OUT) * ((w + 1) / OUT); /* of 16: not mere edges */
 }
 
 /* Scratch, each part rounded. Points are a little further apart than they need be: were they a

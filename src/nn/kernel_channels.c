@@ -7,6 +7,7 @@
  */
 #include "nn/kernel_channels.h"
 
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -237,6 +238,68 @@ static void relu6_back(const float *y, const float *dy, float *dx, size_t n)
         dx[i] = y[i] > 0.0f && y[i] < 6.0f ? dy[i] : 0.0f;
 }
 
+static void turn(const float *x, size_t rows, size_t columns, float *y)
+{
+    size_t whole_rows = rows / 4 * 4, whole = columns / 4 * 4;
+    for (size_t j = 0; j < whole; j += 4)
+        for (size_t i = 0; i < whole_rows; i += 4) {
+            four f[4];
+            UNROLL
+            for (unsigned k = 0; k < 4; k++)
+                f[k] = load_four(x + (i + k) * columns + j);
+            transpose(f);
+            UNROLL
+            for (unsigned k = 0; k < 4; k++)
+                store_four(y + (j + k) * rows + i, f[k]);
+        }
+    for (size_t j = 0; j < columns; j++)
+        for (size_t i = j < whole ? whole_rows : 0; i < rows; i++)
+            y[j * rows + i] = x[i * columns + j];
+}
+
+static void max_window(const struct dml_kernel_windows *f, const float *x, size_t corner, float *y,
+                       uint32_t *at)
+{
+    size_t c = 0;
+    for (; c + LANES <= f->c; c += LANES) {
+        vec most = load(x + corner + c);
+        bits place = (bits){0};
+        for (size_t h = 0; h < f->window; h++)
+            for (size_t w = 0; w < f->window; w++) {
+                size_t step = (h * f->w + w) * f->c;
+                vec v = load(x + corner + step + c);
+                bits more = (v > most) | ((v != v) & (most == most));
+                most = choose(more, v, most);
+                place = (more & (int32_t)step) | (~more & place);
+            }
+        store(y + c, most);
+        for (unsigned i = 0; at && i < LANES; i++)
+            at[c + i] = (uint32_t)(corner + c + i) + (uint32_t)place[i];
+    }
+    for (; c < f->c; c++) {
+        size_t best = corner + c;
+        for (size_t h = 0; h < f->window; h++)
+            for (size_t w = 0; w < f->window; w++) {
+                size_t i = corner + c + (h * f->w + w) * f->c;
+                if (x[i] > x[best] || (isnan(x[i]) && !isnan(x[best])))
+                    best = i;
+            }
+        y[c] = x[best];
+        if (at)
+            at[c] = (uint32_t)best;
+    }
+}
+
+static void max_windows(const struct dml_kernel_windows *f, const float *x, float *y, uint32_t *at)
+{
+    for (size_t h = 0; h < f->out_h; h++)
+        for (size_t w = 0; w < f->out_w; w++) {
+            max_window(f, x, (h * f->w + w) * f->stride * f->c, y, at);
+            y += f->c;
+            at = at ? at + f->c : NULL;
+        }
+}
+
 extern const struct dml_kernel_channels DML_KERNEL_CHANNELS;
 const struct dml_kernel_channels DML_KERNEL_CHANNELS = {
     .sums = sums,
@@ -248,4 +311,6 @@ const struct dml_kernel_channels DML_KERNEL_CHANNELS = {
     .add = add,
     .relu6 = relu6,
     .relu6_back = relu6_back,
+    .turn = turn,
+    .max_windows = max_windows,
 };

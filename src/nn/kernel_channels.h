@@ -7,12 +7,18 @@
 #pragma once
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* v = a[c] x + b[c], then cut off at lo and hi: batch-norm and what follows it. */
 struct dml_kernel_clip {
     const float *a, *b; /* [C] */
     const float *mean;  /* [C] of x; only sums_back reads it */
     float lo, hi;
+};
+
+/* Windows without padding over one sample [.][w][c]; those of y are out_h by out_w. */
+struct dml_kernel_windows {
+    size_t w, c, out_h, out_w, window, stride;
 };
 
 struct dml_kernel_channels {
@@ -38,4 +44,9 @@ struct dml_kernel_channels {
     void (*add)(const float *a, const float *b, float *y, size_t n);
     void (*relu6)(const float *x, float *y, size_t n);
     void (*relu6_back)(const float *y, const float *dy, float *dx, size_t n);
+    /* y [columns][rows] from x [rows][columns] */
+    void (*turn)(const float *x, size_t rows, size_t columns, float *y);
+    /* y: the greatest of each window; at (or NULL) gets its place in x, the first one of equals.
+     * Not a number is greater than all. */
+    void (*max_windows)(const struct dml_kernel_windows *f, const float *x, float *y, uint32_t *at);
 };

@@ -75,10 +75,20 @@ static void max_forward(const struct dml_layer *l, const struct dml_layer_pass *
 {
     size_t n_in = dml_layer_size(l->in), n_out = dml_layer_size(l->out);
     size_t h = l->in.h, w = l->in.w, window = l->args.size, stride = l->args.stride;
+    const struct dml_kernel_windows windows = {.w = w,
+                                               .c = l->in.c,
+                                               .out_h = l->out.h,
+                                               .out_w = l->out.w,
+                                               .window = window,
+                                               .stride = stride};
     for (size_t b = 0; b < p->batch; b++) {
         const float *x = p->x + b * n_in;
         float *y = p->y + b * n_out;
         uint32_t *at = p->saved ? (uint32_t *)(void *)(p->saved + b * n_out) : NULL;
+        if (l->in_order == DML_ORDER_HWC) {
+            l->kernel->channels->max_windows(&windows, x, y, at);
+            continue;
+        }
         if (is_two_by_two(l)) {
             l->kernel->max_pool_2(x, l->in.c * (h / 2), w, y, at);
             continue;
@@ -211,6 +221,7 @@ const struct dml_layer_type dml_max_pool = {
     .opts = max_opts,
     .n_bare = 1,
     .n_required = 1,
+    .order = dml_layer_any_order,
     .prepare = prepare_max,
     .forward = max_forward,
     .backward = max_backward,

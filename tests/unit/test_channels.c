@@ -4,6 +4,8 @@
  */
 #include "nn/kernel_channels.h"
 
+#include <string.h>
+
 #include "nn/kernel.h"
 #include "nn/kernel_depthwise.h"
 #include "tests/tap.h"
@@ -247,6 +249,74 @@ static void test_nan(const struct dml_kernel *k)
            (double)y[39]);
 }
 
+static void test_turn(const struct dml_kernel *k)
+{
+    bool same = true;
+    for (size_t rows = 1; rows < 12; rows++)
+        for (size_t columns = 1; columns < 12; columns++) {
+            float *x = numbers(rows * columns, 1), *y = numbers(rows * columns + 1, 2), end;
+            end = y[rows * columns];
+            k->channels->turn(x, rows, columns, y);
+            for (size_t i = 0; i < rows * columns; i++)
+                same = same && y[i % columns * rows + i / columns] == x[i];
+            same = same && y[rows * columns] == end;
+            free(x);
+            free(y);
+        }
+    tap_ok(same, "%s: rows to columns", k->name);
+}
+
+static bool is_more(float v, float than)
+{
+    return v > than || (isnan(v) && !isnan(than));
+}
+
+static bool check_windows(const struct dml_kernel *k, const struct dml_kernel_windows *f, size_t h)
+{
+    size_t n_in = h * f->w * f->c, n_out = f->out_h * f->out_w * f->c;
+    float *x = numbers(n_in, 1), *y = numbers(n_out, 2), *bare = numbers(n_out, 3);
+    uint32_t *at = dml_mem_array(n_out, sizeof(*at));
+    bool same = true;
+    for (size_t i = 0; i < n_in; i++) /* with ties, and a few that are no numbers */
+        x[i] = i % 23 == 5 ? NAN : floorf(x[i] * 4.0f);
+    k->channels->max_windows(f, x, y, at);
+    k->channels->max_windows(f, x, bare, NULL);
+    for (size_t i = 0; i < n_out; i++) {
+        size_t c = i % f->c, w = i / f->c % f->out_w, row = i / f->c / f->out_w;
+        size_t corner = (row * f->w + w) * f->stride * f->c + c, best = corner;
+        for (size_t t = 0; t < f->window * f->window; t++) {
+            size_t here = corner + (t / f->window * f->w + t % f->window) * f->c;
+            if (is_more(x[here], x[best]))
+                best = here;
+        }
+        same = same && at[i] == best && !memcmp(&y[i], &x[best], sizeof(*y)) &&
+               !memcmp(&bare[i], &x[best], sizeof(*y));
+    }
+    free(x);
+    free(y);
+    free(bare);
+    free(at);
+    return same;
+}
+
+static void test_windows(const struct dml_kernel *k)
+{
+    static const size_t channels[] = {1, 4, 7, 16, 19, 40};
+    bool same = true;
+    for (size_t i = 0; i < ARRAY_SIZE(channels); i++)
+        for (size_t window = 1; window < 4; window++)
+            for (size_t stride = 1; stride < 4; stride++) {
+                const struct dml_kernel_windows f = {.w = 9,
+                                                     .c = channels[i],
+                                                     .out_h = (7 - window) / stride + 1,
+                                                     .out_w = (9 - window) / stride + 1,
+                                                     .window = window,
+                                                     .stride = stride};
+                same = same && check_windows(k, &f, 7);
+            }
+    tap_ok(same, "%s: the greatest of windows, and where it is", k->name);
+}
+
 int main(void)
 {
     const struct dml_kernel *k;
@@ -254,6 +324,8 @@ int main(void)
         test_depthwise(k);
         test_rows(k);
         test_nan(k);
+        test_turn(k);
+        test_windows(k);
     }
     return tap_done();
 }

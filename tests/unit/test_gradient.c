@@ -91,6 +91,9 @@ static const char *const cases[] = {
     "input 3 6 5\nconv 16 kernel 1 bias no\nbatch-norm\nrelu\nresidual\nconv 16 kernel 3 padding "
     "1 bias no\nbatch-norm\nrelu\nconv 16 kernel 3 padding 1 bias no\nbatch-norm\nend\nrelu\n"
     "linear 2\n",
+    "input 16 6 6\nconv 16 kernel 3 padding 1\nrelu\nmax-pool 2\nconv 32 kernel 3 padding 1\n"
+    "tanh\nmax-pool 2 stride 1\nlinear 3\n",
+    "input 2 7 7\nconv 5 kernel 1 method last\nmax-pool 3 stride 2\nlinear 3\n",
     /* depthwise: fewer channels than a vector, one and a half, several; edges everywhere */
     "input 3 6 7\nconv 3 kernel 3 padding 1 groups 3\n",
     "input 24 5 6\nconv 24 kernel 3 padding 1 groups 24\n",
