@@ -1,6 +1,7 @@
 /*
  * A matrix leaves a model for each of its runs, and an SD card is small; so the oldest go. Age is
- * read from the names: a file's time says when it was copied.
+ * read from the names: a file's time says when it was copied. A Pi without a battery may have had
+ * any time, also a later one than now; so a name is always newer than those that are there.
  *
  * Whoever wants to keep a model gives it a name of his own, as most do when they copy it to where
  * it is used; hence only names that end the way ours do are looked at.
@@ -26,23 +27,7 @@
 
 /* A stamp, 'd' for a digit: the time, without the ':' that other systems do not like in names. */
 static const char form[] = "ddddddddTddddddZ";
-enum { FORM_LEN = sizeof(form) - 1 };
-
-void dml_models_stamp(char io_stamp[DML_MODELS_STAMP_MAX], unsigned *io_n_same)
-{
-    char wall[24], stamp[24];
-    size_t n = 0;
-    dml_clock_wall_text(wall, sizeof(wall));
-    for (const char *p = wall; *p; p++)
-        if (*p != ':' && *p != '-')
-            stamp[n++] = *p;
-    stamp[n] = '\0';
-    *io_n_same = strncmp(stamp, io_stamp, n) ? 1 : *io_n_same + 1;
-    if (*io_n_same > 1)
-        snprintf(io_stamp, DML_MODELS_STAMP_MAX, "%s-%u", stamp, *io_n_same);
-    else
-        snprintf(io_stamp, DML_MODELS_STAMP_MAX, "%s", stamp);
-}
+enum { FORM_LEN = sizeof(form) - 1, NUMBER_LEN = 9 };
 
 char *dml_models_path(const char *dir, const struct dml_event_run *run, const char *stamp)
 {
@@ -79,6 +64,8 @@ static bool is_ours(const char *name, struct found *ret)
     while (p > name && isdigit((unsigned char)p[-1]))
         p--;
     ret->n_same = 1;
+    if (end - p > NUMBER_LEN)
+        return false;
     if (p < end && p - name > FORM_LEN && p[-1] == '-') {
         ret->n_same = strtoul(p, NULL, 10);
         p--;
@@ -108,7 +95,8 @@ static int newest_first(const void *a, const void *b)
     return strcmp(y->name, x->name);
 }
 
-/* Adds what is in the folder to io_found. Returns 0 or a negative errno. */
+/* Adds what is in the folder to io_found. Returns 0 or a negative errno; what was added is the
+ * caller's to free() even then. */
 static int look(DIR *d, struct found **io_found, size_t *io_n)
 {
     size_t room = *io_n;
@@ -132,6 +120,51 @@ static int look(DIR *d, struct found **io_found, size_t *io_n)
         (*io_found)[(*io_n)++] = f;
     }
     return 0;
+}
+
+static void found_free(struct found *found, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        free(found[i].name);
+    free(found);
+}
+
+/* Moves a stamp behind another one. */
+static void move_behind(char io_stamp[FORM_LEN + 1], unsigned long *io_n_same, const char *stamp,
+                        unsigned long n_same)
+{
+    int order = strncmp(stamp, io_stamp, FORM_LEN);
+    if (order < 0 || (order == 0 && n_same < *io_n_same))
+        return;
+    memcpy(io_stamp, stamp, FORM_LEN);
+    *io_n_same = n_same + 1;
+}
+
+void dml_models_stamp(const char *dir, char io_stamp[DML_MODELS_STAMP_MAX], unsigned *io_n_same)
+{
+    char wall[24], stamp[FORM_LEN + 1] = "";
+    size_t len = 0, n = 0;
+    unsigned long n_same = 1;
+    struct found *found = NULL;
+    dml_clock_wall_text(wall, sizeof(wall));
+    for (const char *p = wall; *p && len < FORM_LEN; p++)
+        if (*p != ':' && *p != '-')
+            stamp[len++] = *p;
+    if (*io_n_same)
+        move_behind(stamp, &n_same, io_stamp, *io_n_same);
+    DIR *d = opendir(dir);
+    if (d)
+        (void)look(d, &found, &n);
+    for (size_t i = 0; i < n; i++)
+        move_behind(stamp, &n_same, found[i].stamp, found[i].n_same);
+    found_free(found, n);
+    if (d)
+        (void)closedir(d);
+    *io_n_same = (unsigned)n_same;
+    if (n_same > 1)
+        snprintf(io_stamp, DML_MODELS_STAMP_MAX, "%s-%lu", stamp, n_same);
+    else
+        snprintf(io_stamp, DML_MODELS_STAMP_MAX, "%s", stamp);
 }
 
 int dml_models_prune(const char *dir, uint64_t n_keep, const char *stamp)
@@ -158,9 +191,7 @@ int dml_models_prune(const char *dir, uint64_t n_keep, const char *stamp)
                 ret = -errno;
         }
     }
-    for (size_t i = 0; i < n; i++)
-        free(found[i].name);
-    free(found);
+    found_free(found, n);
     (void)closedir(d);
     return ret ? ret : n_removed;
 }

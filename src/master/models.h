@@ -10,9 +10,11 @@ struct dml_event_run;
 
 /*
  * What tells the files of one experiment from those of the others: the time, and a number for all
- * but the first within a second. io_stamp: the stamp before, or ""; io_n_same: 0 at first.
+ * but the first within a second. Where dir has a model of that second or a later one (of a clock
+ * that was wrong), it is the newest one's time and the next number. io_stamp: the stamp before, or
+ * ""; io_n_same: 0 at first.
  */
-void dml_models_stamp(char io_stamp[DML_MODELS_STAMP_MAX], unsigned *io_n_same);
+void dml_models_stamp(const char *dir, char io_stamp[DML_MODELS_STAMP_MAX], unsigned *io_n_same);
 
 /* dir/NAME-CASE-rREPEAT-STAMP.dmlmodel, without letters that a shell would ask about. Owner:
  * caller. NULL: out of memory. */

@@ -322,7 +322,7 @@ static void run_job(struct dml_runner *r, const struct dml_testcases *cases)
     pthread_mutex_lock(&r->results_lock);
     r->results = results;
     pthread_mutex_unlock(&r->results_lock);
-    dml_models_stamp(r->stamp, &r->n_same_stamp);
+    dml_models_stamp(r->o.results_dir, r->stamp, &r->n_same_stamp);
     r->n_failed = 0;
     r->kept_us = dml_clock_now_us();
     r->archived = false;

@@ -30,17 +30,46 @@ static void test_names(void)
 {
     char stamp[DML_MODELS_STAMP_MAX] = "", first[DML_MODELS_STAMP_MAX];
     unsigned n_same = 0;
-    dml_models_stamp(stamp, &n_same);
+    dml_models_stamp(dir, stamp, &n_same);
     tap_int((long long)strlen(stamp), 16, stamp);
     /* Whether the second falls into the same second is the clock's to say; told apart they are. */
     memcpy(first, stamp, sizeof(first));
-    dml_models_stamp(stamp, &n_same);
+    dml_models_stamp("/nowhere/at/all", stamp, &n_same);
     tap_ok(strcmp(first, stamp) != 0, "%s is another than %s", stamp, first);
 
     const struct dml_event_run run = {
         .testcase = "my test", .label = "3:6, lr=0.1/x", .i_repeat = 1};
     _cleanup_(dml_mem_freep) char *path = dml_models_path("/r", &run, "20261121T141523Z");
     tap_str(path, "/r/my-test-3-6--lr=0.1-x-r2-20261121T141523Z.dmlmodel", "a model's name");
+}
+
+/* A clock that was wrong has left models of a time to come. */
+static void test_future(void)
+{
+    static const char *const old[] = {"t-3-3-r1-20991231T235959Z.dmlmodel",
+                                      "t-3-3-r1-20991231T235959Z-9.dmlmodel",
+                                      "t-3-3-r1-20991230T235959Z-11.dmlmodel"};
+    const char *too_long = "t-3-3-r1-20991231T235959Z-12345678901.dmlmodel";
+    const struct dml_event_run run = {.testcase = "t", .label = "3-3"};
+    for (size_t i = 0; i < ARRAY_SIZE(old); i++)
+        put(old[i]);
+    put(too_long);
+    for (unsigned i = 10; i < 12; i++) {
+        char stamp[DML_MODELS_STAMP_MAX] = "", want[DML_MODELS_STAMP_MAX];
+        unsigned n_same = 0; /* a master that was started anew */
+        dml_models_stamp(dir, stamp, &n_same);
+        snprintf(want, sizeof(want), "20991231T235959Z-%u", i);
+        tap_str(stamp, want, "a name behind those that are there");
+        _cleanup_(dml_mem_freep) char *path = dml_models_path(dir, &run, stamp);
+        put(path + strlen(dir) + 1);
+        tap_int(dml_models_prune(dir, 1, stamp), i == 10 ? 3 : 1, "those before go");
+        tap_ok(is_there(path + strlen(dir) + 1), "and not the new one");
+        if (i == 11)
+            (void)remove(path);
+    }
+    tap_ok(is_there(too_long), "a number of eleven digits is not ours");
+    _cleanup_(dml_mem_freep) char *path = dml_mem_printf("%s/%s", dir, too_long);
+    (void)remove(path);
 }
 
 static void test_prune(void)
@@ -96,6 +125,7 @@ int main(void)
     if (!mkdtemp(dir))
         return 99;
     test_names();
+    test_future();
     test_prune();
     _cleanup_(dml_mem_freep) char *clean = dml_mem_printf("rm -rf %s", dir);
     return system(clean) == 0 ? tap_done() : 99;
