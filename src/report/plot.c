@@ -45,6 +45,24 @@ struct page {
     double left;    /* edge of the field */
 };
 
+/* Seconds above a bar. */
+static void bar_text(double s, char *buf, size_t buf_len)
+{
+    (void)snprintf(buf, buf_len, s >= 100.0 ? "%.0f" : "%.3g", s);
+}
+
+/* They do not run into each other. */
+static bool bar_texts_fit(const struct page *p, double slot)
+{
+    char text[32];
+    size_t longest = 0;
+    for (size_t i = 0; i < p->r->n_cases; i++) {
+        bar_text(p->s[i].n_runs > 0 ? p->s[i].t_s : 0.0, text, sizeof(text));
+        longest = strlen(text) > longest ? strlen(text) : longest;
+    }
+    return CHAR_WIDTH * ((double)longest + 0.5) <= slot;
+}
+
 /* Labels below bars do not fit side by side. */
 static bool turned(const struct page *p)
 {
@@ -88,6 +106,7 @@ static int draw_times(const struct page *p)
     print_title(p, "time per case");
     dml_chart_y_axis(&c, "time [s]");
     double slot = c.width / (double)p->r->n_cases, bar = fmin(0.6 * slot, 80.0);
+    bool texts = bar_texts_fit(p, slot);
     for (size_t i = 0; i < p->r->n_cases; i++) {
         const struct dml_result_summary *s = &p->s[i];
         double x = (double)i + 0.5, left = dml_chart_x(&c, x) - bar / 2;
@@ -104,8 +123,8 @@ static int draw_times(const struct page *p)
         dml_chart_error_bar(&c, x, s->w_s, s->w_s_sd, -bar / 5);
         dml_chart_error_bar(&c, x, s->t_s, s->t_s_sd, bar / 5);
         char text[32];
-        (void)snprintf(text, sizeof(text), "%.3g", s->t_s);
-        if (slot > 30.0)
+        bar_text(s->t_s, text, sizeof(text));
+        if (texts)
             dml_svg_text(p->svg, left + bar / 2, dml_chart_y(&c, s->t_s + s->t_s_sd) - 6,
                          DML_SVG_MIDDLE, 12, DML_CHART_INK, 0, text);
     }

@@ -102,6 +102,42 @@ static void test_no_break_even(void)
     tap_has(above, ">O exceeds W in every case<", "is said");
 }
 
+/* n cases of one run each that took t_ms. */
+static struct dml_results *many_cases(unsigned n, uint64_t t_ms)
+{
+    struct dml_results *r = dml_results_new("many");
+    for (unsigned i = 1; r && i <= n; i++) {
+        char label[16];
+        (void)snprintf(label, sizeof(label), "%u:%u", i, i);
+        struct dml_result_case *c =
+            dml_results_add_case(r, label, "federated", "fedavg", "cnn", "cifar10", i, i);
+        sample_run(c, 0, t_ms, t_ms / 2, 0.5);
+    }
+    return r;
+}
+
+static void test_long_times(void)
+{
+    static const struct {
+        unsigned n;
+        uint64_t t_ms;
+        const char *text;
+        unsigned n_texts;
+    } cases[] = {
+        {3, 4321400, ">4321<", 3}, {3, 123400, ">123<", 3},      {3, 12345, ">12.3<", 3},
+        {18, 123400, ">123<", 18}, {18, 12345600, ">12346<", 0}, {40, 123400, ">123<", 0},
+    };
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        _cleanup_(dml_results_freep) struct dml_results *r =
+            many_cases(cases[i].n, cases[i].t_ms);
+        _cleanup_(dml_mem_freep) char *svg = NULL;
+        tap_int(dml_plot_draw(r, DML_PLOT_TIMES, &svg), 0, "times");
+        tap_int(count(svg, cases[i].text), cases[i].n_texts,
+                cases[i].text);
+        tap_int(count(svg, "e+"), 0, "no powers of ten");
+    }
+}
+
 static void test_odd_results(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
@@ -159,6 +195,7 @@ int main(void)
     test_steps();
     test_pictures();
     test_no_break_even();
+    test_long_times();
     test_odd_results();
     test_save();
     return tap_done();
