@@ -83,11 +83,9 @@ static struct dml_chart chart_at(const struct page *p, double top, double height
 static void print_title(const struct page *p, const char *what)
 {
     char title[512];
-    const struct dml_result_case *c = p->r->cases;
     (void)snprintf(title, sizeof(title), "%s: %s", p->r->name, what);
     dml_svg_text(p->svg, 20, 26, DML_SVG_START, 16, DML_CHART_INK, 0, title);
-    (void)snprintf(title, sizeof(title), "%s on %s, %s%s%s", c->model, c->dataset, c->paradigm,
-                   *c->strategy ? ", " : "", c->strategy);
+    dml_results_shared(p->r, title, sizeof(title));
     dml_svg_text(p->svg, 20, 44, DML_SVG_START, 12, DML_CHART_GREY, 0, title);
 }
 

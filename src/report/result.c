@@ -285,3 +285,28 @@ void dml_results_summary(const struct dml_results *r, size_t i_case, struct dml_
     ret->speedup_sd =
         base.t_s > 0.0 ? ret->speedup * hypot(base.t_s_sd / base.t_s, ret->t_s_sd / ret->t_s) : 0.0;
 }
+
+/* The text all cases have in that place, or NULL. */
+static const char *shared(const struct dml_results *r, size_t offset)
+{
+    const char *first = NULL;
+    for (size_t i = 0; i < r->n_cases; i++) {
+        const char *text = *(char *const *)(const void *)((const char *)&r->cases[i] + offset);
+        if (i > 0 && strcmp(first, text))
+            return NULL;
+        first = text;
+    }
+    return first && *first ? first : NULL;
+}
+
+void dml_results_shared(const struct dml_results *r, char *buf, size_t buf_len)
+{
+    const char *model = shared(r, offsetof(struct dml_result_case, model));
+    const char *dataset = shared(r, offsetof(struct dml_result_case, dataset));
+    const char *paradigm = shared(r, offsetof(struct dml_result_case, paradigm));
+    const char *strategy = shared(r, offsetof(struct dml_result_case, strategy));
+    bool both = model && dataset, more = both && (paradigm || strategy);
+    (void)snprintf(buf, buf_len, "%s%s%s%s%s%s%s", both ? model : "", both ? " on " : "",
+                   both ? dataset : "", more ? ", " : "", paradigm ? paradigm : "",
+                   paradigm && strategy ? ", " : "", strategy ? strategy : "");
+}

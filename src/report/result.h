@@ -119,6 +119,9 @@ void dml_results_print_table(const struct dml_results *r, bool all_nodes, FILE *
 /* The latter two, for dml_results_print_table(). */
 void dml_results_print_flow(const struct dml_results *r, bool all_nodes, FILE *f);
 
+/* What all cases share, "cnn on cifar10, federated, fedavg": without what some have otherwise. */
+void dml_results_shared(const struct dml_results *r, char *buf, size_t buf_len);
+
 /* Whether a run that did not fail lost workers, missed some in a round, or had throttled boards. */
 bool dml_results_has_notes(const struct dml_result_case *c);
 

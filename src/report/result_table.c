@@ -84,34 +84,13 @@ static struct dml_table *build(const struct dml_results *r, const struct dml_lab
     return t;
 }
 
-/* The text all cases have in that place, or NULL. */
-static const char *shared(const struct dml_results *r, size_t offset)
-{
-    const char *first = NULL;
-    for (size_t i = 0; i < r->n_cases; i++) {
-        const char *text = *(char *const *)(const void *)((const char *)&r->cases[i] + offset);
-        if (i > 0 && strcmp(first, text))
-            return NULL;
-        first = text;
-    }
-    return first && *first ? first : NULL;
-}
-
 static void print_title(const struct dml_results *r, const struct dml_labels *labels,
                         const struct dml_result_summary *s, FILE *f)
 {
-    const char *model = shared(r, offsetof(struct dml_result_case, model));
-    const char *dataset = shared(r, offsetof(struct dml_result_case, dataset));
-    const char *paradigm = shared(r, offsetof(struct dml_result_case, paradigm));
-    const char *strategy = shared(r, offsetof(struct dml_result_case, strategy));
-    (void)fprintf(f, "%s", r->name);
-    const char *gap = ": ";
-    if (model && dataset)
-        (void)fprintf(f, "%s%s on %s", gap, model, dataset), gap = ", ";
-    if (paradigm)
-        (void)fprintf(f, "%s%s", gap, paradigm), gap = ", ";
-    if (strategy)
-        (void)fprintf(f, "%s%s", gap, strategy), gap = ", ";
+    char what[512];
+    dml_results_shared(r, what, sizeof(what));
+    (void)fprintf(f, "%s%s%s", r->name, *what ? ": " : "", what);
+    const char *gap = *what ? ", " : ": ";
     if (labels->nodes)
         (void)fprintf(f, "%snodes:cores %s", gap, labels->nodes), gap = ", ";
     size_t least = SIZE_MAX, most = 0;

@@ -138,6 +138,24 @@ static void test_long_times(void)
     }
 }
 
+static void test_mixed(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    _cleanup_(dml_mem_freep) char *same = NULL, *mixed = NULL, *nothing = NULL;
+    tap_int(dml_plot_draw(r, DML_PLOT_TIMES, &same), 0, "one paradigm");
+    tap_has(same, ">cifar-cnn on cifar10, federated, fedavg<", "is in the title");
+    free(r->cases[1].paradigm);
+    free(r->cases[1].strategy);
+    r->cases[1].paradigm = strdup("allreduce");
+    r->cases[1].strategy = strdup("");
+    tap_int(dml_plot_draw(r, DML_PLOT_TIMES, &mixed), 0, "two");
+    tap_has(mixed, ">cifar-cnn on cifar10<", "are not");
+    free(r->cases[2].model);
+    r->cases[2].model = strdup("mlp");
+    tap_int(dml_plot_draw(r, DML_PLOT_SPEEDUP, &nothing), 0, "nothing that all cases share");
+    tap_ok(!strstr(nothing, "cifar10<") && well_formed(nothing), "no subtitle");
+}
+
 static void test_odd_results(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
@@ -195,6 +213,7 @@ int main(void)
     test_steps();
     test_pictures();
     test_no_break_even();
+    test_mixed();
     test_long_times();
     test_odd_results();
     test_save();
