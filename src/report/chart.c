@@ -11,9 +11,27 @@
 
 const char *dml_chart_color(size_t i)
 {
-    static const char *const palette[] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7",
-                                          "#e69f00", "#56b4e9", "#000000"};
-    return palette[i % ARRAY_SIZE(palette)];
+    static const char *const palette[DML_CHART_COLORS] = {
+        "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"};
+    return palette[i % DML_CHART_COLORS];
+}
+
+/* A dot, a square, and both hollow. */
+void dml_chart_mark(const struct dml_chart *c, size_t i, double x, double y)
+{
+    static const char paper[] = "#ffffff";
+    const char *color = dml_chart_color(i);
+    size_t turn = i / DML_CHART_COLORS % 4;
+    if (turn == 0) {
+        dml_svg_circle(c->svg, x, y, 2.5, color);
+    } else if (turn == 2) {
+        dml_svg_circle(c->svg, x, y, 4.5, color);
+        dml_svg_circle(c->svg, x, y, 2.5, paper);
+    } else {
+        dml_svg_rect(c->svg, x - 4, y - 4, 8, 8, color);
+        if (turn == 3)
+            dml_svg_rect(c->svg, x - 2, y - 2, 4, 4, paper);
+    }
 }
 
 double dml_chart_step(double range, unsigned n, bool whole)
@@ -125,4 +143,11 @@ void dml_chart_legend(const struct dml_chart *c, double x, double y, size_t i, c
     else
         dml_svg_rect(c->svg, x + 4, y - 6, 14, 12, color);
     dml_svg_text(c->svg, x + 28, y + 4, DML_SVG_START, TEXT, DML_CHART_INK, 0, text);
+}
+
+void dml_chart_legend_mark(const struct dml_chart *c, double x, double y, size_t i, size_t i_series,
+                           const char *text)
+{
+    dml_chart_legend(c, x, y, i, dml_chart_color(i_series), "", text);
+    dml_chart_mark(c, i_series, x + 11, y + (double)i * 18.0);
 }

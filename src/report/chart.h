@@ -15,8 +15,14 @@ struct dml_chart {
     double x_min, x_max, y_min, y_max;
 };
 
-/* Colour number i of a palette that people with any colour vision can tell apart; cycles. */
+/* Colour number i of a palette that people with any colour vision can tell apart; cycles after
+ * DML_CHART_COLORS. */
+#define DML_CHART_COLORS 7
 const char *dml_chart_color(size_t i);
+
+/* The mark of series number i at (x, y) in pixels: with its colour it tells four times as many series
+ * apart as there are colours. */
+void dml_chart_mark(const struct dml_chart *c, size_t i, double x, double y);
 
 /* A step of 1, 2 or 5 times a power of ten that divides `range` into about n parts; whole: at
  * least 1. */
@@ -46,3 +52,7 @@ void dml_chart_error_bar(const struct dml_chart *c, double x, double y, double s
  * NULL, else a box. */
 void dml_chart_legend(const struct dml_chart *c, double x, double y, size_t i, const char *color,
                       const char *dash, const char *text);
+
+/* The same for series number i_series: its line with its mark. */
+void dml_chart_legend_mark(const struct dml_chart *c, double x, double y, size_t i, size_t i_series,
+                           const char *text);

@@ -213,11 +213,15 @@ static double get_accuracy(const struct dml_round *round)
     return round->evaluated ? 100.0 * round->accuracy : NAN;
 }
 
+/* Points of a curve that have a mark each; marks on a curve of more. */
+#define MARKS_ALL  40
+#define MARKS_SOME 10
+
 /* Rounds without the figure are skipped, not gaps: evaluations may be rare. Returns the largest y
  * without drawing when c is NULL. */
 static double draw_curve(const struct dml_chart *c, const struct dml_result_case *of,
                          size_t n_rounds, double (*get)(const struct dml_round *), double *xy,
-                         const char *color, const char *dash)
+                         size_t i_series, const char *dash)
 {
     double *x = xy, *y = xy + n_rounds, max = 0.0;
     size_t n = 0;
@@ -230,9 +234,12 @@ static double draw_curve(const struct dml_chart *c, const struct dml_result_case
         y[n++] = c ? dml_chart_y(c, mean) : 0.0;
     }
     if (c && n > 1)
-        dml_svg_polyline(c->svg, x, y, n, color, 2.0, dash);
-    for (size_t i = 0; c && i < n && (n == 1 || n_rounds <= 40); i++)
-        dml_svg_circle(c->svg, x[i], y[i], 2.5, color);
+        dml_svg_polyline(c->svg, x, y, n, dml_chart_color(i_series), 2.0, dash);
+    /* The first ones' colours say enough: their long curves do without. */
+    size_t step = n <= MARKS_ALL ? 1 : n / MARKS_SOME;
+    if (c && (n <= MARKS_ALL || i_series >= DML_CHART_COLORS))
+        for (size_t i = 0; i < n; i += step)
+            dml_chart_mark(c, i_series, x[i], y[i]);
     return max;
 }
 
@@ -253,10 +260,10 @@ static int draw_curves(const struct page *p)
     loss.x_min = accuracy.x_min = 1.0;
     double highest = 0.0, best = 0.0;
     for (size_t i = 0; i < n_cases; i++) {
-        highest = fmax(highest, draw_curve(NULL, &p->r->cases[i], n_rounds, get_loss, xy, "", ""));
+        highest = fmax(highest, draw_curve(NULL, &p->r->cases[i], n_rounds, get_loss, xy, i, ""));
         highest =
-            fmax(highest, draw_curve(NULL, &p->r->cases[i], n_rounds, get_eval_loss, xy, "", ""));
-        best = fmax(best, draw_curve(NULL, &p->r->cases[i], n_rounds, get_accuracy, xy, "", ""));
+            fmax(highest, draw_curve(NULL, &p->r->cases[i], n_rounds, get_eval_loss, xy, i, ""));
+        best = fmax(best, draw_curve(NULL, &p->r->cases[i], n_rounds, get_accuracy, xy, i, ""));
     }
     loss.y_max = dml_chart_end(highest, 6, false);
     accuracy.y_max = best > 50.0 ? 100.0 : dml_chart_end(best, 6, false);
@@ -268,12 +275,14 @@ static int draw_curves(const struct page *p)
     size_t n_listed = n_cases <= 26 ? n_cases : 25; /* as many as the page is high */
     for (size_t i = 0; i < n_cases; i++) {
         const struct dml_result_case *of = &p->r->cases[i];
-        const char *color = dml_chart_color(i);
-        draw_curve(&loss, of, n_rounds, get_loss, xy, color, "");
-        draw_curve(&loss, of, n_rounds, get_eval_loss, xy, color, "5 4");
-        draw_curve(&accuracy, of, n_rounds, get_accuracy, xy, color, "5 4");
-        if (i < n_listed)
-            dml_chart_legend(&loss, legend_x(&loss), 90, i + 3, color, NULL, of->label);
+        draw_curve(&loss, of, n_rounds, get_loss, xy, i, "");
+        draw_curve(&loss, of, n_rounds, get_eval_loss, xy, i, "5 4");
+        draw_curve(&accuracy, of, n_rounds, get_accuracy, xy, i, "5 4");
+        if (i < n_listed && n_cases > DML_CHART_COLORS)
+            dml_chart_legend_mark(&loss, legend_x(&loss), 90, i + 3, i, of->label);
+        else if (i < n_listed)
+            dml_chart_legend(&loss, legend_x(&loss), 90, i + 3, dml_chart_color(i), NULL,
+                             of->label);
     }
     dml_chart_legend(&loss, legend_x(&loss), 90, 0, DML_CHART_INK, "", "training");
     dml_chart_legend(&loss, legend_x(&loss), 90, 1, DML_CHART_INK, "5 4", "test set");

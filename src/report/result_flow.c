@@ -207,7 +207,8 @@ static void add_node(struct dml_table *t, const struct node_formats *format,
 static void print_nodes(const struct flows *x, FILE *f)
 {
     const struct node_formats format = node_formats(x);
-    _cleanup_(dml_table_freep) struct dml_table *t = dml_table_new(6 + format.layers + format.throttled);
+    _cleanup_(dml_table_freep) struct dml_table *t =
+        dml_table_new(6 + format.layers + format.throttled);
     if (!t)
         return;
     dml_table_left(t, 0);

@@ -4,8 +4,8 @@
  *
  * Figures are mean ± sample standard deviation when a case was repeated. Decimals are chosen per
  * column, so that a column compares at a glance: three or four significant digits of its largest
- * value. Widths are tried from airy to tight until 80 columns suffice; the mark behind rows that have
- * notes below is the first to go.
+ * value. Widths are tried from airy to tight until 80 columns suffice, then without the mark behind
+ * rows that have notes below.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -146,7 +146,8 @@ static void print_break_even(const struct dml_results *r, FILE *f)
     case DML_RESULT_EVEN_BELOW:
         (void)snprintf(text, sizeof(text),
                        "Break-even: none found; the overhead O stays below the work W in every "
-                       "measured case, and " FITS " do not say from how many nodes on it will not.");
+                       "measured case, and " FITS " do not say from how many nodes on it will "
+                       "not.");
         break;
     case DML_RESULT_EVEN_UNKNOWN:
         (void)snprintf(text, sizeof(text),

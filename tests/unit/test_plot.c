@@ -156,6 +156,45 @@ static void test_mixed(void)
     tap_ok(!strstr(nothing, "cifar10<") && well_formed(nothing), "no subtitle");
 }
 
+/* Colour of the line before a case's name in the legend, and the shapes of the mark behind it. */
+static void look_of(const char *svg, unsigned i_case, char *buf, size_t buf_len)
+{
+    char label[32];
+    (void)snprintf(label, sizeof(label), ">%u:%u</text>", i_case, i_case);
+    const char *name = strstr(svg, label), *line = NULL;
+    for (const char *q = svg; name && (q = strstr(q, "<line")) && q < name; q++)
+        line = q;
+    const char *color = line ? strstr(line, "stroke=\"#") : NULL;
+    unsigned n_circles = 0, n_rects = 0;
+    const char *p = name ? strchr(name, '\n') : NULL;
+    for (; p && p[1] == '<'; p = strchr(p + 1, '\n')) {
+        if (strncmp(p + 1, "<circle", 7) != 0 && strncmp(p + 1, "<rect", 5) != 0)
+            break;
+        n_circles += p[2] == 'c';
+        n_rects += p[2] == 'r';
+    }
+    (void)snprintf(buf, buf_len, "%.16s: %u circles, %u rectangles", color ? color : "none",
+                   n_circles, n_rects);
+}
+
+static void test_many_curves(void)
+{
+    enum { N = 18 };
+    _cleanup_(dml_results_freep) struct dml_results *r = many_cases(N, 60000);
+    _cleanup_(dml_mem_freep) char *svg = NULL;
+    tap_int(dml_plot_draw(r, DML_PLOT_CURVES, &svg), 0, "eighteen cases");
+    tap_ok(well_formed(svg), "is well-formed");
+    char looks[N][64];
+    for (unsigned i = 0; i < N; i++) {
+        unsigned same = i;
+        look_of(svg, i + 1, looks[i], sizeof(looks[i]));
+        for (unsigned k = 0; k < i; k++)
+            if (!strcmp(looks[k], looks[i]))
+                same = k;
+        tap_ok(same == i, "case %u (%s) looks as no other, as %u would", i + 1, looks[i], same + 1);
+    }
+}
+
 static void test_odd_results(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
@@ -213,6 +252,7 @@ int main(void)
     test_steps();
     test_pictures();
     test_no_break_even();
+    test_many_curves();
     test_mixed();
     test_long_times();
     test_odd_results();
