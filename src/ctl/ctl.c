@@ -44,8 +44,8 @@ static const struct dml_ctl_command *choose(const char *name)
     return NULL;
 }
 
-/* What was printed has arrived. An error may be older than the last flush: of a long answer whose end
- * went into an empty buffer. Returns r, or DML_CTL_FAILED instead of DML_CTL_OK. */
+/* What was printed has arrived. An error may be older than the last flush: of a long answer whose
+ * end went into an empty buffer. Returns r, or DML_CTL_FAILED instead of DML_CTL_OK. */
 static int finish(int r)
 {
     errno = 0;

@@ -69,8 +69,8 @@ bool dml_ledger_settle(struct dml_ledger *l, unsigned least);
 /* A member whose push can be answered now, because it may begin its next step; 0: nobody. */
 uint32_t dml_ledger_answerable(const struct dml_ledger *l);
 
-/* Nobody may begin step `first` or a later one until it is raised again; without a limit at first. It
- * never falls. */
+/* Nobody may begin step `first` or a later one until it is raised again; without a limit at first.
+ * It never falls. */
 void dml_ledger_limit(struct dml_ledger *l, uint64_t first);
 
 /* The last step that a member may begin now, if the limit is above 0. */

@@ -12,8 +12,8 @@
  * way, one push ahead of it at most, so that a slow network slows it down instead of filling its
  * memory. A worker that is lost costs nothing but its share: the master has everything.
  *
- * Nobody begins a step behind a round that is evaluated before the evaluation is over: it is no part
- * of T, so nobody may work meanwhile. Rounds that are not evaluated go over into each other.
+ * Nobody begins a step behind a round that is evaluated before the evaluation is over: it is no
+ * part of T, so nobody may work meanwhile. Rounds that are not evaluated go over into each other.
  */
 #include <errno.h>
 #include <math.h>

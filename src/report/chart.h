@@ -20,8 +20,8 @@ struct dml_chart {
 #define DML_CHART_COLORS 7
 const char *dml_chart_color(size_t i);
 
-/* The mark of series number i at (x, y) in pixels: with its colour it tells four times as many series
- * apart as there are colours. */
+/* The mark of series number i at (x, y) in pixels: with its colour it tells four times as many
+ * series apart as there are colours. */
 void dml_chart_mark(const struct dml_chart *c, size_t i, double x, double y);
 
 /* A step of 1, 2 or 5 times a power of ten that divides `range` into about n parts; whole: at

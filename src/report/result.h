@@ -136,8 +136,8 @@ int dml_results_throttled(const struct dml_round *round, double *ret_temperature
  * Numbers keep every bit: reading gives equal results. Owner: caller, free(*ret_json). */
 int dml_results_to_json(const struct dml_results *r, char **ret_json);
 
-/* The same per case and node: what it computed, transferred, waited. Also -ENODATA: no case has such
- * nodes, see dml_flow. */
+/* The same per case and node: what it computed, transferred, waited. Also -ENODATA: no case has
+ * such nodes, see dml_flow. */
 int dml_results_nodes_csv(const struct dml_results *r, char **ret_csv);
 
 /* The array "cases" alone, for scripts (--json). */
