@@ -238,7 +238,7 @@ static double draw_curve(const struct dml_chart *c, const struct dml_result_case
     /* The first ones' colours say enough: their long curves do without. */
     size_t step = n <= MARKS_ALL ? 1 : n / MARKS_SOME;
     if (c && (n <= MARKS_ALL || i_series >= DML_CHART_COLORS))
-        for (size_t i = 0; i < n; i += step)
+        for (size_t i = step / 2; i < n; i += step)
             dml_chart_mark(c, i_series, x[i], y[i]);
     return max;
 }
