@@ -55,6 +55,25 @@ static size_t n_data(const struct dml_model *m, size_t batch)
     return batch * (n_batches < 2 ? 2 : n_batches);
 }
 
+static int check_data(const struct dml_model *m, size_t batch, struct dml_err *err)
+{
+    size_t n_classes = dml_model_loss(m) == DML_LOSS_MSE ? 0 : dml_model_n_classes(m);
+    if (n_classes > DML_DATASET_CLASSES_MAX)
+        return dml_err_set(err, -EINVAL,
+                           "%s tells %zu classes apart: data can have at most %d, so it cannot be "
+                           "measured",
+                           dml_model_name(m), n_classes, DML_DATASET_CLASSES_MAX);
+    uint64_t most = DML_DATASET_BYTES_MAX / sizeof(float) / dml_model_n_inputs(m);
+    if (n_data(m, batch) > most)
+        return dml_err_set(
+            err, -EINVAL,
+            "two minibatches of %zu samples are more data than the %llu GiB allowed: "
+            "at most %llu samples of %s are possible",
+            batch, (unsigned long long)(DML_DATASET_BYTES_MAX >> 30),
+            (unsigned long long)(most / 2), dml_model_name(m));
+    return 0;
+}
+
 static struct dml_dataset *noise(const struct dml_model *m, size_t batch)
 {
     uint32_t c, h, w;
@@ -385,11 +404,14 @@ int dml_bench_run(const struct dml_model *m, const struct dml_bench_options *o,
     struct dml_bench_result b = {.level = dml_kernel_get()->name};
     if (o->batch < 1 || o->batch > DML_MODEL_BATCH_MAX || o->n_threads < 1 || !(o->seconds > 0.0))
         return -EINVAL;
+    int r = check_data(m, (size_t)o->batch, err);
+    if (r < 0)
+        return r;
     forget_peak();
     _cleanup_(dml_dataset_freep) struct dml_dataset *ds = noise(m, (size_t)o->batch);
     if (!ds)
         return -ENOMEM;
-    int r = measure(m, ds, o, o->n_threads, NULL, &b, err);
+    r = measure(m, ds, o, o->n_threads, NULL, &b, err);
     struct rusage u;
     (void)getrusage(RUSAGE_SELF, &u);
     b.peak_rss_bytes = (uint64_t)u.ru_maxrss * 1024;

@@ -107,6 +107,10 @@ check 0 '"samples_per_s": ' $bench --json
 check 0 '"layer": "conv 4 kernel 3, relu, max-pool 2"' $bench --json --layers --batch 5 --optimizer adam
 check 0 '"infer": true' $bench --json --infer --batch 3 --threads 2
 check 0 '"recompute": true' $bench --json --recompute
+printf 'name many\ninput 4\nlinear 70000\n' >"$tmp/many.model"
+check 1 'many tells 70000 classes apart: data can have at most 65536' bench --model "$tmp/many.model"
+printf 'name large\ninput 16777216\nlinear 2\n' >"$tmp/large.model"
+check 1 'samples of large are possible' bench --model "$tmp/large.model" --batch 33
 check 2 'about learning' $bench --recompute --infer
 check 0 'softmax' bench --model-dir "$src/etc/models" --seconds 0.01 --batch 2
 check 2 'a whole number from 1 to 65536' $bench --batch 0
