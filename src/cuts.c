@@ -35,13 +35,14 @@ static int measure(struct dml_cuts *c, const struct dml_testcase *tc, const stru
     uint64_t micro = tc->parallel.micro_batches;
     size_t batch = (size_t)((tc->train.batch_size + micro - 1) / micro);
     const char *text = dml_model_text(model);
-    if (c->model && c->batch == batch && !strcmp(c->model, text))
+    bool recompute = tc->train.recompute != DML_RECOMPUTE_OFF;
+    if (c->model && c->batch == batch && c->recompute == recompute && !strcmp(c->model, text))
         return 0;
     dml_cuts_done(c);
     uint64_t began = dml_clock_now_us();
     size_t n = dml_model_n_cuts(model);
     double *us = dml_mem_array(n, sizeof(*us));
-    int r = us ? dml_bench_cuts(model, batch, MEASURE_S, cancel, us, err) : -ENOMEM;
+    int r = us ? dml_bench_cuts(model, batch, recompute, MEASURE_S, cancel, us, err) : -ENOMEM;
     char *copy = r == 0 ? strdup(text) : NULL;
     if (!copy) {
         free(us);
@@ -58,6 +59,7 @@ static int measure(struct dml_cuts *c, const struct dml_testcase *tc, const stru
                            .model = copy,
                            .n = n,
                            .batch = batch,
+                           .recompute = recompute,
                            .took_us = dml_clock_now_us() - began};
     return 0;
 }

@@ -6,6 +6,7 @@
 #pragma once
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -19,7 +20,8 @@ struct dml_model;
 struct dml_cuts {
     double *us;  /* [n] of the pieces of … */
     char *model; /* … this text, … */
-    size_t n, batch; /* … in micro-batches of so many samples */
+    size_t n, batch; /* … in micro-batches of so many samples, … */
+    bool recompute;  /* … with forward computed again or not */
     uint64_t took_us;
 };
 
@@ -30,8 +32,8 @@ void dml_cuts_done(struct dml_cuts *c);
  *   ret_cut  to stand in the place of tc->parallel.cut in all that follows; own string. NULL: the
  *            paradigm cuts nothing
  * Returns 0 or a negative errno with a sentence, as dml_layout_make() and dml_bench_cuts().
- * Blocks: half a second of measuring and one pass through the model, once per model and size of the
- * micro-batches.
+ * Blocks: half a second of measuring and one pass through the model, once per model, size of
+ * the micro-batches and recompute.
  */
 int dml_cuts_settle(struct dml_cuts *c, const struct dml_testcase *tc,
                     const struct dml_model *model, const atomic_bool *cancel,

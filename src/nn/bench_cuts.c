@@ -7,7 +7,6 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <time.h>
 
@@ -32,6 +31,7 @@ struct piece {
 struct bench {
     struct piece *pieces; /* [n] */
     size_t n, batch;
+    bool recompute;
     float *y, *dy; /* [b][O] of the last */
     struct dml_rng rng;
     uint64_t until_us;
@@ -117,7 +117,7 @@ static void pass(struct bench *b)
         double began = thread_us();
         dml_model_forward(p->part.model, p->vec, p->vec + dml_model_n_params(p->part.model), p->x,
                           b->batch, &training, p->workspace, p == last ? b->y : p[1].x);
-        p->us = thread_us() - began;
+        p->us = (b->recompute ? 2.0 : 1.0) * (thread_us() - began);
     }
     for (size_t i = 0; i < n_out; i++)
         b->dy[i] = 1e-3f * (float)dml_rng_normal(&b->rng);
@@ -142,12 +142,13 @@ static void measure(void *arg, unsigned i_thread)
     }
 }
 
-int dml_bench_cuts(const struct dml_model *m, size_t batch, double seconds,
+int dml_bench_cuts(const struct dml_model *m, size_t batch, bool recompute, double seconds,
                    const atomic_bool *cancel, double *ret_us, struct dml_err *err)
 {
     if (batch < 1 || batch > DML_MODEL_BATCH_MAX || !(seconds > 0.0))
         return dml_err_set(err, -EINVAL, "a micro-batch of %zu samples cannot be measured", batch);
-    struct bench b = {.n = dml_model_n_cuts(m), .batch = batch, .cancel = cancel};
+    struct bench b = {
+        .n = dml_model_n_cuts(m), .batch = batch, .recompute = recompute, .cancel = cancel};
     struct dml_team *team = NULL;
     b.until_us = dml_clock_now_us() + (uint64_t)(1e6 * seconds);
     int r = bench_init(&b, m);

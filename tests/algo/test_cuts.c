@@ -146,6 +146,14 @@ static void test_settled(void)
     tap_str(second, first, "a repeat is cut alike");
     tap_ok(cuts.us == us, "because it is not measured again");
     tap_int(seen.n, 1, "nor told again");
+    tap_ok(!cuts.recompute, "forward counts once");
+    lab_done(&lab);
+
+    struct seen again = {0};
+    init(&lab, models[0].text, ways[0].keys, "[train]\nrecompute = blocks\n");
+    _cleanup_(dml_mem_freep) char *twice = settle(&cuts, &lab, 0, &again);
+    tap_str(again.by, "measured", "with recompute it is measured anew");
+    tap_ok(twice && cuts.recompute, "forward counts twice");
     lab_done(&lab);
 
     char keys[240];

@@ -247,13 +247,16 @@ static void test_measured(void)
     double us[3] = {-1.0, -1.0, -1.0};
     struct dml_err err = {0};
     tap_int((long long)dml_model_n_cuts(m), 3, "three pieces");
-    tap_int(dml_bench_cuts(m, 8, 0.02, NULL, us, &err), 0, "are measured");
+    tap_int(dml_bench_cuts(m, 8, false, 0.02, NULL, us, &err), 0, "are measured");
     tap_ok(us[0] > 0.0 && us[1] > 0.0 && us[2] > 0.0 && isfinite(us[0] + us[1] + us[2]),
            "linear 500 %.2f us, tanh %.2f us, linear 4 %.2f us", us[0], us[1], us[2]);
     tap_ok(dml_model_cut_cost(m, 0) > dml_model_cut_cost(m, 2) &&
                dml_model_cut_cost(m, 2) > dml_model_cut_cost(m, 1),
            "estimated: the large layer costs most, tanh least");
-    tap_int(dml_bench_cuts(m, 0, 0.02, NULL, us, &err), -EINVAL, "a batch of 0 is refused");
+    tap_int(dml_bench_cuts(m, 8, true, 0.02, NULL, us, &err), 0, "and with forward twice");
+    tap_ok(us[0] > 0.0 && us[1] > 0.0 && us[2] > 0.0 && isfinite(us[0] + us[1] + us[2]),
+           "linear 500 %.2f us, tanh %.2f us, linear 4 %.2f us", us[0], us[1], us[2]);
+    tap_int(dml_bench_cuts(m, 0, false, 0.02, NULL, us, &err), -EINVAL, "a batch of 0 is refused");
 }
 
 int main(void)
