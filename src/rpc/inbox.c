@@ -55,12 +55,18 @@ struct dml_inbox *dml_inbox_new(uint32_t n_ranks, uint32_t rank)
     return in;
 }
 
+/* What it takes up while it waits: a message without a body is not for nothing. */
+static uint64_t bytes_of(const struct entry *e)
+{
+    return sizeof(*e) + (e->msg.body ? e->msg.body->len : 0);
+}
+
 static void append(struct queue *q, struct entry *e)
 {
     e->next = NULL;
     *q->tail = e;
     q->tail = &e->next;
-    q->bytes += e->msg.body ? e->msg.body->len : 0;
+    q->bytes += bytes_of(e);
 }
 
 static struct entry *take(struct queue *q)
@@ -69,7 +75,7 @@ static struct entry *take(struct queue *q)
     q->head = e->next;
     if (!q->head)
         q->tail = &q->head;
-    q->bytes -= e->msg.body ? e->msg.body->len : 0;
+    q->bytes -= bytes_of(e);
     return e;
 }
 

@@ -36,7 +36,7 @@ int dml_inbox_recv(struct dml_inbox *in, uint32_t from, uint64_t deadline_us,
 
 bool dml_inbox_present(struct dml_inbox *in, uint32_t from);
 
-/* Bytes of body from `from` that wait. */
+/* Bytes that messages from `from` take up while they wait, with or without a body. */
 uint64_t dml_inbox_unread(struct dml_inbox *in, uint32_t from);
 
 /* What a message costs on its way, for the statistics: its body, its numbers, a header. */
