@@ -22,9 +22,8 @@
 
 /* After a first complaint: how long the others have to say theirs, and how long a worker that
  * cannot be reached has to turn out to be gone. Members' deadlines run from the last message each
- * has got, which differ by the computing of a step. Who cannot reach another says so at once, the
- * others only when step-deadline is over: the first of these gives them their time anew, or one
- * would be taken for silent that is about to speak. */
+ * has got, which differ by the computing of a step. Who cannot reach another says so at once; the
+ * first that complains of silence gives the others their time anew. */
 #define GRACE_US       10000000
 #define GRACE_REACH_US 2000000
 
