@@ -3,6 +3,7 @@
 #pragma once
 
 #include <assert.h>
+#include <stdio.h>
 
 #include "report/result.h"
 
@@ -87,4 +88,15 @@ __attribute__((unused)) static struct dml_results *sample_results(void)
             sample_run(c, k, cases[i].t_ms[k], cases[i].w_ms[k], cases[i].accuracy[k]);
     }
     return r;
+}
+
+/* The table for people. Caller frees. */
+__attribute__((unused)) static char *table_of(const struct dml_results *r, bool all_nodes)
+{
+    char *text = NULL;
+    size_t len = 0;
+    FILE *f = open_memstream(&text, &len);
+    dml_results_print_table(r, all_nodes, f);
+    (void)fclose(f);
+    return text;
 }

@@ -7,6 +7,7 @@
 #include "report/label.h"
 #include "report/result.h"
 #include "tests/tap.h"
+#include "tests/unit/results_sample.h"
 
 /* A run of two rounds of ten steps each on two nodes, which take 4 s and 6 s. */
 static struct dml_result_run *add_run(struct dml_result_case *c, unsigned repeat, uint64_t more_us)
@@ -171,16 +172,6 @@ static void test_unknown(void)
     ((struct dml_round_worker *)&rounds[0].workers[1])->exposed_us = 999999999;
     tap_int(dml_flow_make(&r->cases[0], &odd), 0, "what no dml writes");
     tap_int((long long)odd.n_nodes, 2, "is left out");
-}
-
-static char *table_of(const struct dml_results *r, bool all_nodes)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    dml_results_print_table(r, all_nodes, f);
-    (void)fclose(f);
-    return text;
 }
 
 static void test_tables(void)

@@ -8,16 +8,6 @@
 #include "tests/tap.h"
 #include "tests/unit/results_sample.h"
 
-static char *table_of(const struct dml_results *r, bool all_nodes)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    dml_results_print_table(r, all_nodes, f);
-    (void)fclose(f);
-    return text;
-}
-
 static struct dml_round_worker *worker(struct dml_results *r, size_t i_case, size_t i_run,
                                        size_t i_round, size_t i)
 {

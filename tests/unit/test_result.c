@@ -11,16 +11,6 @@
 #include "tests/tap.h"
 #include "tests/unit/results_sample.h"
 
-static char *table_of(const struct dml_results *r)
-{
-    char *text = NULL;
-    size_t len = 0;
-    FILE *f = open_memstream(&text, &len);
-    dml_results_print_table(r, false, f);
-    (void)fclose(f);
-    return text;
-}
-
 static void test_summary(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
@@ -87,7 +77,7 @@ static void check_even(const double w_s[4], const double o_s[4], enum dml_result
     tap_int(even.kind, kind, "its kind");
     if (kind == DML_RESULT_EVEN_FROM)
         tap_near(even.nodes, nodes, 1e-3, "nodes");
-    _cleanup_(dml_mem_freep) char *text = table_of(r);
+    _cleanup_(dml_mem_freep) char *text = table_of(r, false);
     for (char *c = text; c && *c; c++)
         *c = *c == '\n' ? ' ' : *c;
     tap_has(text, sentence, "what is printed");
@@ -123,7 +113,7 @@ static void test_other_laws(void)
 static void test_golden_tables(void)
 {
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
-    _cleanup_(dml_mem_freep) char *with_sd = table_of(r);
+    _cleanup_(dml_mem_freep) char *with_sd = table_of(r, false);
     tap_str(with_sd,
             "cifar10-nodes: cifar-cnn on cifar10, federated, fedavg, mean ± sd of 2 runs\n"
             "\n"
@@ -146,7 +136,7 @@ static void test_golden_tables(void)
                            "than the quorum of 0.9");
     free(r->cases[2].label);
     r->cases[2].label = strdup("3:6 größer");
-    _cleanup_(dml_mem_freep) char *single = table_of(r);
+    _cleanup_(dml_mem_freep) char *single = table_of(r, false);
     tap_str(single,
             "cifar10-nodes: cifar-cnn on cifar10, federated, fedavg\n"
             "\n"
@@ -166,7 +156,7 @@ static void test_golden_tables(void)
         r->cases[i].n_runs = 2;
 
     _cleanup_(dml_results_freep) struct dml_results *empty = dml_results_new("nothing");
-    _cleanup_(dml_mem_freep) char *none = table_of(empty);
+    _cleanup_(dml_mem_freep) char *none = table_of(empty, false);
     tap_has(none, "nothing", "a table without cases has its name");
 }
 
@@ -175,7 +165,7 @@ static void test_width(void)
 {
     tap_int((long long)dml_table_text_width("±"), 1, "± is one character");
     _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
-    _cleanup_(dml_mem_freep) char *text = table_of(r);
+    _cleanup_(dml_mem_freep) char *text = table_of(r, false);
     size_t widest = 0;
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
         if (dml_table_text_width(line) > widest)
@@ -326,7 +316,7 @@ static void test_bad_json(void)
         return;
     tap_ok(!r->cases[1].runs[1].rounds[0].workers, "a list of the wrong length is dropped");
     tap_ok(r->cases[1].runs[1].rounds[1].workers, "one of the right length is kept");
-    _cleanup_(dml_mem_freep) char *table = table_of(r);
+    _cleanup_(dml_mem_freep) char *table = table_of(r, false);
     tap_ok(table != NULL, "and the table of it can be printed");
 }
 
