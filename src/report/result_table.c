@@ -105,17 +105,47 @@ static void print_title(const struct dml_results *r, const struct dml_labels *la
     (void)fputs("\n\n", f);
 }
 
+static const char *reason_of(const struct dml_result_run *run)
+{
+    return run->error ? run->error : "no reason was recorded";
+}
+
+/* Runs that failed for the same reason as one: before it, and behind it. */
+static void count_same(const struct dml_results *r, const struct dml_result_run *one,
+                       unsigned *ret_before, unsigned *ret_behind)
+{
+    unsigned *n = ret_before;
+    *ret_before = *ret_behind = 0;
+    for (size_t i = 0; i < r->n_cases; i++)
+        for (size_t k = 0; k < r->cases[i].n_runs; k++) {
+            const struct dml_result_run *run = &r->cases[i].runs[k];
+            if (run == one)
+                n = ret_behind;
+            else if (run->failed && !strcmp(reason_of(run), reason_of(one)))
+                ++*n;
+        }
+}
+
+/* A matrix may fail as a whole: each reason once, with the first run that it stopped. */
 static void print_failures(const struct dml_results *r, FILE *f)
 {
     bool any = false;
     for (size_t i = 0; i < r->n_cases; i++)
         for (size_t k = 0; k < r->cases[i].n_runs; k++) {
             const struct dml_result_run *run = &r->cases[i].runs[k];
+            unsigned before, behind;
+            char more[64] = "";
             if (!run->failed)
                 continue;
+            count_same(r, run, &before, &behind);
+            if (before)
+                continue;
+            if (behind)
+                (void)snprintf(more, sizeof(more), " (%u more run%s failed for the same reason)",
+                               behind, behind == 1 ? "" : "s");
             _cleanup_(dml_mem_freep) char *text =
-                dml_mem_printf("%s, run %u failed: %s", r->cases[i].label, run->repeat + 1,
-                               run->error ? run->error : "no reason was recorded");
+                dml_mem_printf("%s, run %u failed: %s%s", r->cases[i].label, run->repeat + 1,
+                               reason_of(run), more);
             if (text)
                 dml_table_wrap(text, WIDTH, 0, 4, f);
             any = true;

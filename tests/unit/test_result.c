@@ -420,6 +420,23 @@ static void test_files(void)
     tap_int(rmdir(dir), 0, "no temporary file is left");
 }
 
+/* A matrix that fails as a whole does not say so in every row. */
+static void test_failures(void)
+{
+    _cleanup_(dml_results_freep) struct dml_results *r = sample_results();
+    for (size_t i = 0; i < 3; i++)
+        for (size_t k = 0; k < 2; k++) {
+            struct dml_result_run *run = &r->cases[i].runs[k];
+            run->failed = true;
+            run->error = strdup(i == 1 && k == 0 ? "a worker left" : "no data");
+        }
+    _cleanup_(dml_mem_freep) char *text = table_of(r, false);
+    tap_has(text,
+            "\n1:2, run 1 failed: no data (4 more runs failed for the same reason)\n"
+            "2:4, run 1 failed: a worker left\n\n",
+            "equal failures are told once");
+}
+
 int main(void)
 {
     test_summary();
@@ -433,5 +450,6 @@ int main(void)
     test_bad_json();
     test_csv();
     test_files();
+    test_failures();
     return tap_done();
 }
